@@ -1,0 +1,73 @@
+"""Voxels on a grid: intensities (`Volume`) and integer labels (`LabelMap`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Intensities on a grid.
+
+    Attributes:
+        intensities: (I, J, K) float32, read-only; as stored after the rescale slope, no unit unless a map.
+        grid: where the voxels lie.
+        side: "left", "right" or "" when the input does not say.
+        body_part: lower-case body part from the input, "" when unknown.
+    """
+
+    intensities: NDArray[np.float32]
+    grid: Grid
+    side: str = ""
+    body_part: str = ""
+
+    def __post_init__(self) -> None:
+        intensities = np.asarray(self.intensities, dtype=np.float32).view()
+        if intensities.shape != self.grid.shape:
+            raise ValueError(f"intensities of shape {intensities.shape} on a grid of shape {self.grid.shape}")
+        intensities.setflags(write=False)
+        object.__setattr__(self, "intensities", intensities)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Integer labels on a grid, each known to a tissue table.
+
+    Attributes:
+        values: (I, J, K) uint8 or uint16, read-only; 0 is background.
+        grid: where the voxels lie.
+        tissues: names of the values.
+
+    Raises:
+        InputError: a value is neither 0 nor in the table.
+    """
+
+    values: NDArray[np.uint8] | NDArray[np.uint16]
+    grid: Grid
+    tissues: TissueTable
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values).view()
+        if values.dtype not in (np.uint8, np.uint16):
+            raise ValueError(f"labels must be uint8 or uint16, got {values.dtype}")
+        if values.shape != self.grid.shape:
+            raise ValueError(f"labels of shape {values.shape} on a grid of shape {self.grid.shape}")
+        unknown = sorted(set(np.unique(values).tolist()) - {0} - set(self.tissues.indices))
+        if unknown:
+            raise InputError(
+                f"label values {unknown} are not in the tissue table, which knows {list(self.tissues.indices)}",
+                "Give a table that names them",
+            )
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+
+    def mask(self, tissue_index: int) -> NDArray[np.bool_]:
+        """Boolean mask (I, J, K) of one tissue."""
+        return np.asarray(self.values == tissue_index)

@@ -1,0 +1,93 @@
+"""The one way msksam writes: a temporary file in the same folder, fsync, rename, fsync of the folder.
+
+A reader therefore sees the old file, the new file or none, never a part; a crash leaves at most a file whose name
+starts with `TEMPORARY_PREFIX`, which `clean_temporaries` removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from msksam_cli.errors import EnvironmentFault
+
+TEMPORARY_PREFIX = ".msksam-tmp-"
+
+
+@contextlib.contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside `target`; on success it becomes `target`, on any exception it is removed.
+
+    The temporary keeps the target's suffixes, for writers that choose a format by name.
+
+    Raises:
+        EnvironmentFault: the disk is full or the folder cannot be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix="-" + target.name, dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise _fault(error, target) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise _fault(error, target) from error
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(target: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a binary stream that becomes `target` when it returns.
+
+    Raises:
+        EnvironmentFault: the disk is full or the folder cannot be written.
+    """
+    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+        write(stream)
+        stream.flush()
+
+
+def write_text(target: Path, text: str) -> None:
+    """Write UTF-8 text as `target`.
+
+    Raises:
+        EnvironmentFault: the disk is full or the folder cannot be written.
+    """
+    write_atomic(target, lambda stream: stream.write(text.encode("utf-8")))
+
+
+def clean_temporaries(folder: Path) -> int:
+    """Remove what a killed run left below `folder`; return how many files that were."""
+    stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if path.is_file()]
+    for path in stale:
+        path.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fault(error: OSError, target: Path) -> EnvironmentFault:
+    reason = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}.get(
+        error.errno or 0, os.strerror(error.errno) if error.errno else type(error).__name__
+    )
+    return EnvironmentFault(f"cannot write {target.name}: {reason}", "Free space or choose another output folder")

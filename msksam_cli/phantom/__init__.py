@@ -1,0 +1,1 @@
+"""Procedural anatomy and its MR signal; pure."""

@@ -1,0 +1,1 @@
+"""The network: torch lives only here and in training."""
