@@ -1,0 +1,158 @@
+"""The networks: segment-anything's own classes, put together for each architecture msksam knows.
+
+Every architecture has the same three parts, an image encoder, a prompt encoder and a mask decoder, and the same
+256-channel embedding, so that the rest of the program does not care which one it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from msksam_cli.sam.vision_shim import import_modeling
+
+modeling = import_modeling()
+
+Sam = Any  # segment_anything.modeling.Sam, an nn.Module; the package carries no types
+
+EMBEDDING_CHANNELS = 256
+LOW_RES_PER_EMBEDDING = 4
+PIXEL_MEAN = (123.675, 116.28, 103.53)
+PIXEL_STD = (58.395, 57.12, 57.375)
+
+_BOX_MASK_LOGIT = 4.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a network is put together.
+
+    Attributes:
+        name: such as "vit_b"; stored in checkpoints.
+        image_side_px: side of the square input the weights are made for.
+        stride_px: input pixels per embedding cell along each side.
+        box_as_mask: whether a box is also given to the decoder as a dense mask, see `box_mask_prompt`.
+        make_encoder: image side in pixels → image encoder.
+    """
+
+    name: str
+    image_side_px: int
+    stride_px: int
+    box_as_mask: bool
+    make_encoder: Callable[[int], nn.Module]
+
+
+def vit_encoder(
+    image_side_px: int, *, embed_dim: int, depth: int, num_heads: int, global_attn_indexes: tuple[int, ...]
+) -> nn.Module:
+    """segment-anything's vision transformer with the settings all its releases share."""
+    encoder: nn.Module = modeling.ImageEncoderViT(
+        depth=depth,
+        embed_dim=embed_dim,
+        img_size=image_side_px,
+        mlp_ratio=4,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        num_heads=num_heads,
+        patch_size=16,
+        qkv_bias=True,
+        use_rel_pos=True,
+        global_attn_indexes=global_attn_indexes,
+        window_size=14,
+        out_chans=EMBEDDING_CHANNELS,
+    )
+    return encoder
+
+
+def _vit(name: str, embed_dim: int, depth: int, num_heads: int, global_attn_indexes: tuple[int, ...]) -> Architecture:
+    make = partial(
+        vit_encoder, embed_dim=embed_dim, depth=depth, num_heads=num_heads, global_attn_indexes=global_attn_indexes
+    )
+    return Architecture(name, image_side_px=1024, stride_px=16, box_as_mask=False, make_encoder=make)
+
+
+def _small_encoder(image_side_px: int) -> nn.Module:
+    from msksam_cli.sam.small_encoder import SmallEncoder
+
+    return SmallEncoder(image_side_px)
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "vit_b": _vit("vit_b", 768, 12, 12, (2, 5, 8, 11)),
+    "vit_l": _vit("vit_l", 1024, 24, 16, (5, 11, 17, 23)),
+    "vit_h": _vit("vit_h", 1280, 32, 16, (7, 15, 23, 31)),
+    "msksam_small": Architecture("msksam_small", 256, stride_px=4, box_as_mask=True, make_encoder=_small_encoder),
+}
+
+
+def build_sam(arch: str | Architecture, image_side_px: int | None = None) -> Sam:
+    """A network with fresh random weights, in evaluation mode.
+
+    Args:
+        arch: a name in `ARCHITECTURES`, or an architecture of your own.
+        image_side_px: side of the square input; the architecture's own when None.
+
+    Returns:
+        `segment_anything.modeling.Sam` with `image_encoder`, `prompt_encoder` and `mask_decoder`; the encoder maps
+        (B, 3, S, S) to (B, 256, S / stride, S / stride), the decoder's low-res logits are 4 times as wide.
+
+    Raises:
+        KeyError: no architecture has this name.
+        ValueError: the side is no multiple of the stride.
+    """
+    architecture = ARCHITECTURES[arch] if isinstance(arch, str) else arch
+    side_px = image_side_px or architecture.image_side_px
+    if side_px % architecture.stride_px:
+        raise ValueError(f"{architecture.name} needs a side that is a multiple of {architecture.stride_px}: {side_px}")
+    embedding_side = side_px // architecture.stride_px
+    sam = modeling.Sam(
+        image_encoder=architecture.make_encoder(side_px),
+        prompt_encoder=modeling.PromptEncoder(
+            embed_dim=EMBEDDING_CHANNELS,
+            image_embedding_size=(embedding_side, embedding_side),
+            input_image_size=(side_px, side_px),
+            mask_in_chans=16,
+        ),
+        mask_decoder=modeling.MaskDecoder(
+            num_multimask_outputs=3,
+            transformer=modeling.TwoWayTransformer(
+                depth=2, embedding_dim=EMBEDDING_CHANNELS, mlp_dim=2048, num_heads=8
+            ),
+            transformer_dim=EMBEDDING_CHANNELS,
+            iou_head_depth=3,
+            iou_head_hidden_dim=256,
+        ),
+        pixel_mean=list(PIXEL_MEAN),
+        pixel_std=list(PIXEL_STD),
+    )
+    return sam.eval()
+
+
+def box_mask_prompt(boxes_xyxy_px: Tensor, side_px: int, low_res_side: int) -> Tensor:
+    """Boxes as mask prompts: +4 inside, −4 outside, in between where a low-res pixel is partly covered.
+
+    Args:
+        boxes_xyxy_px: (N, 4) boxes in the model frame, pixel centres counted from 0; a box covers half a pixel
+            beyond its corner centres.
+        side_px: side of the model's input.
+        low_res_side: side h = w of the mask prompt, 4 times the embedding's.
+
+    Returns:
+        (N, 1, h, w) float32 logits on the boxes' device.
+    """
+    boxes = boxes_xyxy_px.to(torch.float32)
+    low_res_px = side_px / low_res_side
+    starts_px = torch.arange(low_res_side, device=boxes.device, dtype=torch.float32) * low_res_px
+
+    def covered(first_px: Tensor, last_px: Tensor) -> Tensor:
+        end = torch.minimum(last_px[:, None] + 1.0, starts_px + low_res_px)
+        start = torch.maximum(first_px[:, None], starts_px)
+        return (end - start).clamp(min=0.0) / low_res_px
+
+    columns, rows = covered(boxes[:, 0], boxes[:, 2]), covered(boxes[:, 1], boxes[:, 3])
+    coverage = rows[:, None, :, None] * columns[:, None, None, :]
+    return (2.0 * coverage - 1.0) * _BOX_MASK_LOGIT
