@@ -42,6 +42,7 @@ class Atlas:
         populations: label value → size in the building cases.
         provenance: what it was built from and how, as plain values for atlas.toml.
         sha256: hash over its files, "" before it is written.
+        support: (I, J, K) bool, where enough building cases had image; None means everywhere.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Atlas:
     populations: Mapping[int, Population] = field(default_factory=dict)
     provenance: Mapping[str, object] = field(default_factory=dict)
     sha256: str = ""
+    support: NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         for key, array in (*self.templates.items(), *self.probabilities.items()):
@@ -71,17 +73,23 @@ class Fit:
         similarity: normalised measure of agreement of the intensities, larger is better.
         inside_fraction: share of the atlas's tissue that lies inside the field of view, 0…1.
         mirrored: whether the atlas was mirrored left to right.
-        mirror_margin: similarity of the chosen side minus that of the other; small means the side is doubtful.
+        mirror_margin: similarity of the chosen side minus that of the other; small or negative means the side is
+            doubtful; None when the atlas has no side.
         reliable: whether the placement is trusted.
         reason: why not, "" when reliable.
+        shift_margin: similarity of the chosen position minus that of the best one clearly elsewhere, such as one
+            vertebra higher; small means the level is doubtful; None when nowhere else was possible.
+        template: which of the atlas's templates, or "tissues", was compared with the volume.
     """
 
     similarity: float
     inside_fraction: float
     mirrored: bool
-    mirror_margin: float
+    mirror_margin: float | None
     reliable: bool
     reason: str = ""
+    shift_margin: float | None = None
+    template: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +98,8 @@ class PlacedAtlas:
 
     Attributes:
         grid: the volume's grid.
-        probabilities: label value → (I, J, K) float32 in 0…1 on that grid.
+        probabilities: label value → (I, J, K) float32 in 0…1 on that grid; may be computed at each access, so take
+            each array once.
         visible_fraction: label value → share of the tissue's atlas volume that fell inside the grid, 0…1.
         tissues: names of the label values.
         fit: how well it lies.
