@@ -1,0 +1,231 @@
+"""The procedural knee: a label for every point of space, from dimensions in mm.
+
+The knee's own frame is that of a right knee (u lateral, y anterior, z superior, origin at the joint's centre); a left
+knee is its mirror image. World points are bent smoothly, turned and scaled into the template, and the tissues are
+painted there from the outside in, so that the label depends on the point alone and never on the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.phantom import tissues
+from msksam_cli.phantom.bones import Bones
+from msksam_cli.phantom.fields import Field, Mask, Points, ramp
+from msksam_cli.phantom.joint import Joint
+from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape
+from msksam_cli.phantom.soft_tissues import SoftTissues
+from msksam_cli.phantom.tissues import KNEE_TISSUES
+
+__all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
+
+_TEMPLATE_WIDTH_MM = 80.0
+_TEMPLATE_DEPTH_MM = 61.5
+_TEMPLATE_TIBIA_MM = (75.6, 50.0)
+_BLOCK = 40
+_BENDING_WAVES = 6
+_BENDING_WAVELENGTHS_MM = (110.0, 260.0)
+_FLEXION_AXIS_YZ = (-6.0, 24.0)
+
+Labels = NDArray[np.uint8]
+
+
+def knee_label_map(shape: KneeShape, grid: Grid) -> LabelMap:
+    """Label every voxel by the tissue at its centre, on any grid; the joint's centre is the world's origin."""
+    knee = _Knee.of(shape)
+    values = np.empty(grid.shape, dtype=np.uint8)
+    for i in range(0, grid.shape[0], _BLOCK):
+        for j in range(0, grid.shape[1], _BLOCK):
+            for k in range(0, grid.shape[2], _BLOCK):
+                block = (slice(i, i + _BLOCK), slice(j, j + _BLOCK), slice(k, k + _BLOCK))
+                values[block] = knee.labels(_world_points(grid, block))
+    return LabelMap(values, grid, KNEE_TISSUES)
+
+
+def knee_labels_at(shape: KneeShape, points_mm: NDArray[np.floating]) -> Labels:
+    """Labels (…) uint8 at world points (…, 3) in RAS+ mm."""
+    x, y, z = (np.ascontiguousarray(points_mm[..., c], dtype=np.float32) for c in range(3))
+    return _Knee.of(shape).labels(Points(x, y, z))
+
+
+def _world_points(grid: Grid, block: tuple[slice, slice, slice]) -> Points:
+    ranges = [np.arange(n)[part] for n, part in zip(grid.shape, block, strict=True)]
+    i, j, k = np.meshgrid(*ranges, indexing="ij", sparse=True)
+    rows = [grid.affine[c, 0] * i + grid.affine[c, 1] * j + grid.affine[c, 2] * k + grid.affine[c, 3] for c in range(3)]
+    x, y, z = (np.broadcast_to(row, tuple(len(r) for r in ranges)).astype(np.float32) for row in rows)
+    return Points(x, y, z)
+
+
+@dataclass(frozen=True, eq=False)
+class _Knee:
+    """A shape's parts in template mm and the way from world points to them."""
+
+    shape: KneeShape
+    scale: tuple[float, float, float]
+    bones: Bones
+    joint: Joint
+    soft: SoftTissues
+    waves: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, shape: KneeShape) -> _Knee:
+        wide = shape.epicondylar_width_mm / _TEMPLATE_WIDTH_MM
+        deep = shape.femoral_depth_mm / _TEMPLATE_DEPTH_MM
+        size = (wide + deep) / 2
+        tibial_scale = (
+            shape.tibial_width_mm / wide / _TEMPLATE_TIBIA_MM[0],
+            shape.tibial_depth_mm / deep / _TEMPLATE_TIBIA_MM[1],
+        )
+        bones = Bones(
+            notch_half_width=shape.notch_width_mm / 2 / wide,
+            groove_depth=shape.groove_depth_mm / deep,
+            tibial_scale=tibial_scale,
+            patella_half=(
+                shape.patella_width_mm / 2 / wide,
+                shape.patella_height_mm / 2 / size,
+                shape.patella_thickness_mm / deep,
+            ),
+            medial_gap=(shape.femoral_cartilage_mm + shape.medial_tibial_cartilage_mm) * 0.95 / size,
+            lateral_gap=(shape.femoral_cartilage_mm + shape.lateral_tibial_cartilage_mm) * 0.95 / size,
+            patellar_gap=(shape.femoral_cartilage_mm + shape.patellar_cartilage_mm) * 0.9 / size,
+        )
+        joint = Joint(
+            bones,
+            shape.femoral_cartilage_mm / size,
+            shape.medial_tibial_cartilage_mm / size,
+            shape.lateral_tibial_cartilage_mm / size,
+            shape.patellar_cartilage_mm / size,
+            shape.medial_meniscus_width_mm / size,
+            shape.lateral_meniscus_width_mm / size,
+            shape.meniscus_height_mm / size,
+        )
+        soft = SoftTissues(bones, shape.fat_thickness_mm / size, shape.muscle_bulk)
+        return cls(shape, (wide, deep, size), bones, joint, soft, _waves(shape))
+
+    def labels(self, world: Points) -> Labels:
+        """Labels at world points."""
+        points = self._template_points(world)
+        labels = self._envelope(points)
+        _ligaments(self, points, labels)
+        _joint(self, points, labels)
+        return labels
+
+    def _template_points(self, world: Points) -> Points:
+        u = world.u if self.shape.side == "right" else -world.u
+        turn = np.radians(self.shape.rotation_deg)
+        cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        u, y, z = cosine * u + sine * world.y, cosine * world.y - sine * u, world.z
+        bent = _bend(Points(u, y, z), self.waves)
+        scaled = Points(*(c * np.float32(1 / s) for c, s in zip(bent, self.scale, strict=True)))
+        return _extend(scaled, self.shape.flexion_deg)
+
+    def _envelope(self, points: Points) -> Labels:
+        """Skin, fat and muscles; 0 outside the leg."""
+        labels = np.zeros(points.u.shape, dtype=np.uint8)
+        skin = self.soft.skin(points)
+        labels[skin < 0] = tissues.SKIN
+        labels[skin < -1.8] = tissues.FAT
+        fascia = self.soft.fascia(points, skin)
+        for tissue, field in self.soft.muscles(points, fascia):
+            labels[field < 0] = tissue
+        return labels
+
+
+def _ligaments(knee: _Knee, points: Points, labels: Labels) -> None:
+    labels[knee.soft.pouch(points) < 0] = tissues.JOINT_FLUID
+    for tissue, field in knee.soft.ligaments(points):
+        labels[(field < 0) & (labels != tissues.SKIN) & (labels > 0)] = tissue
+
+
+def _joint(knee: _Knee, points: Points, labels: Labels) -> None:
+    """Menisci, cartilage and bones, painted over everything else."""
+    bones, joint = knee.bones, knee.joint
+    femur, tibia = bones.femur(points), bones.tibia(points)
+    patella, fibula = bones.patella(points), bones.fibula(points)
+    near = (femur < 14) & (tibia < 9)
+    if near.any():
+        _paint_tibiofemoral(joint, points, near, (femur, tibia), labels)
+    near = ((femur < 7) | (patella < 7)) & (femur > -1)
+    if near.any():
+        _paint_femoral_cartilage(joint, points, near, (femur, tibia, patella), labels)
+    for tissue, field in (
+        (tissues.FIBULA, fibula),
+        (tissues.PATELLA, patella),
+        (tissues.TIBIA, tibia),
+        (tissues.FEMUR, femur),
+    ):
+        labels[field < 0] = tissue
+
+
+def _paint_tibiofemoral(joint: Joint, points: Points, near: Mask, fields: tuple[Field, Field], labels: Labels) -> None:
+    local = points.select(near)
+    above = local.z - joint.bones.plateau(local.u, local.y)
+    painted = labels[near]
+    painted[(fields[0][near] < 3.2) & (above > 0) & (above < 8) & (np.abs(local.u) < 33)] = tissues.JOINT_FLUID
+    keep = labels[near]
+    ligament = (keep >= tissues.ANTERIOR_CRUCIATE) & (keep <= tissues.LATERAL_COLLATERAL)
+    painted[ligament] = keep[ligament]
+    for lateral in (False, True):
+        meniscus = joint.meniscus(local, lateral, above)
+        painted[meniscus] = tissues.LATERAL_MENISCUS if lateral else tissues.MEDIAL_MENISCUS
+        thickness = joint.tibial_thickness(local, lateral)
+        cartilage = (thickness > 0.2) & (above < thickness) & (above > -1.5) & (fields[1][near] < thickness)
+        painted[cartilage] = tissues.LATERAL_TIBIAL_CARTILAGE if lateral else tissues.MEDIAL_TIBIAL_CARTILAGE
+    labels[near] = painted
+
+
+def _paint_femoral_cartilage(
+    joint: Joint, points: Points, near: Mask, fields: tuple[Field, Field, Field], labels: Labels
+) -> None:
+    """Femoral and patellar cartilage; where two layers meet, each keeps the part nearer to its own bone."""
+    local = points.select(near)
+    femur, _, patella = (field[near] for field in fields)
+    painted = labels[near]
+    thickness = joint.femoral_thickness(local, femur)
+    tibial = (painted == tissues.MEDIAL_TIBIAL_CARTILAGE) | (painted == tissues.LATERAL_TIBIAL_CARTILAGE)
+    above = local.z - joint.bones.plateau(local.u, local.y)
+    retro = joint.patellar_thickness(local)
+    on_patella = patella < retro
+    between = (patella < 5) & (femur < 5) & (painted == tissues.FAT)
+    painted[between] = tissues.JOINT_FLUID
+    painted[on_patella] = tissues.PATELLAR_CARTILAGE
+    own = (femur < thickness) & ~(tibial & (above < femur)) & ~(on_patella & (patella < femur))
+    painted[own] = tissues.FEMORAL_CARTILAGE
+    labels[near] = painted
+
+
+def _waves(shape: KneeShape) -> NDArray[np.float32]:
+    """Rows (wave vector 3 in rad/mm, phase, displacement 3 in mm) of the smooth deformation."""
+    rng = np.random.default_rng(shape.bending_seed)
+    directions = rng.standard_normal((_BENDING_WAVES, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    lengths = rng.uniform(*_BENDING_WAVELENGTHS_MM, (_BENDING_WAVES, 1))
+    phases = rng.uniform(0, 2 * np.pi, (_BENDING_WAVES, 1))
+    sizes = rng.standard_normal((_BENDING_WAVES, 3)) * shape.bending_mm / np.sqrt(_BENDING_WAVES)
+    return np.hstack([directions * 2 * np.pi / lengths, phases, sizes]).astype(np.float32)
+
+
+def _bend(points: Points, waves: NDArray[np.float32]) -> Points:
+    moved = [points.u, points.y, points.z]
+    for wave in waves:
+        if not wave[4:].any():
+            continue
+        swing = np.sin(wave[0] * points.u + wave[1] * points.y + wave[2] * points.z + wave[3])
+        moved = [coordinate + size * swing for coordinate, size in zip(moved, wave[4:], strict=True)]
+    return Points(moved[0], moved[1], moved[2])
+
+
+def _extend(points: Points, flexion_deg: float) -> Points:
+    """Undo flexion: what lies above the joint turns about the condyles' axis, what lies below stays."""
+    if flexion_deg == 0:
+        return points
+    y, z = points.y - np.float32(_FLEXION_AXIS_YZ[0]), points.z - np.float32(_FLEXION_AXIS_YZ[1])
+    angle = np.float32(np.radians(flexion_deg)) * ramp(points.z, -12.0, 38.0)
+    cosine, sine = np.cos(angle), np.sin(angle)
+    turned_y, turned_z = cosine * y - sine * z, cosine * z + sine * y
+    return Points(points.u, turned_y + np.float32(_FLEXION_AXIS_YZ[0]), turned_z + np.float32(_FLEXION_AXIS_YZ[1]))

@@ -1,0 +1,209 @@
+"""Ligaments, muscles, fat and skin of the template knee, as fields at points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from msksam_cli.phantom import tissues
+from msksam_cli.phantom.bones import Bones
+from msksam_cli.phantom.fields import Field, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
+
+_SKIN_MM = 1.8
+_OVER_PATELLA_MM = 5.5
+
+_SKIN = loft(
+    [
+        (-150, -2, -25, 51, 49),
+        (-105, -1, -23, 55, 51),
+        (-60, 0, -18.5, 55, 50),
+        (-36, 0, -13.5, 54, 47),
+        (-12, 0, -8, 54, 49.5),
+        (10, 0, -3, 55, 55),
+        (35, 0, -1.5, 57, 58.5),
+        (60, 1, -2, 60, 60),
+        (100, 3, -2, 66, 65),
+        (170, 6, -2, 75, 73),
+    ]
+)
+
+_QUADRICEPS = (
+    loft(
+        [
+            (12, -30, 15, 8, 6),
+            (30, -33, 13, 12, 14),
+            (48, -33, 11, 17, 22),
+            (66, -30, 12, 22, 28),
+            (100, -28, 14, 29, 36),
+            (170, -28, 16, 33, 42),
+        ],
+        14,
+    ),
+    loft(
+        [(38, 33, 14, 8, 10), (54, 34, 13, 15, 22), (70, 35, 14, 20, 30), (100, 36, 15, 27, 38), (170, 40, 16, 31, 42)],
+        38,
+    ),
+    loft([(62, 4, 34, 12, 5), (76, 4, 35, 22, 9), (100, 4, 38, 32, 16), (170, 5, 42, 36, 20)], 62),
+)
+_HAMSTRINGS = (
+    loft(
+        [
+            (-35, -33, -14, 5, 4),
+            (-15, -38, -24, 6, 7),
+            (10, -37, -32, 10, 13),
+            (40, -31, -36, 18, 17),
+            (80, -25, -38, 24, 21),
+            (170, -22, -38, 29, 24),
+        ],
+        -32,
+    ),
+    loft(
+        [
+            (-12, 39, -30, 3.5, 4),
+            (5, 39, -31, 7, 8),
+            (30, 36, -34, 12, 14),
+            (60, 31, -37, 17, 18),
+            (100, 27, -40, 23, 21),
+            (170, 23, -39, 27, 24),
+        ],
+        -10,
+    ),
+)
+_GASTROCNEMIUS = (
+    loft(
+        [
+            (-150, -20, -48, 29, 20),
+            (-90, -20, -48, 29, 19),
+            (-50, -19, -47, 24, 15),
+            (-15, -18, -43, 17, 10.5),
+            (15, -19, -39, 12, 8),
+            (34, -21, -33, 6, 4),
+        ],
+        ceiling_mm=34,
+    ),
+    loft(
+        [
+            (-150, 20, -48, 28, 19),
+            (-90, 20, -48, 27, 18),
+            (-50, 19, -47, 23, 14),
+            (-15, 18, -43, 16, 10),
+            (15, 19, -39, 11, 7.5),
+            (34, 21, -33, 6, 4),
+        ],
+        ceiling_mm=34,
+    ),
+)
+_LEG_MUSCLES = (
+    loft([(-150, 26, 2, 22, 22), (-80, 25, 1, 21, 20), (-45, 28, 1, 15, 15), (-26, 31, 3, 7, 7)], ceiling_mm=-24),
+    loft(
+        [(-150, 44, -18, 13, 18), (-80, 44, -18, 12, 17), (-45, 44, -18, 8, 11), (-30, 43, -18, 5, 7)], ceiling_mm=-28
+    ),
+    loft(
+        [
+            (-150, 6, -32, 42, 15),
+            (-80, 5, -31, 37, 13),
+            (-40, 2, -30, 28, 9),
+            (-15, 4, -30, 18, 5.5),
+            (-6, 12, -30, 10, 3.5),
+        ],
+        ceiling_mm=-4,
+    ),
+)
+_MUSCLES = (
+    loft([(-150, 28, 0, 18, 17), (-80, 27, -1, 17, 16), (-45, 29, 0, 13, 13), (-26, 31, 2, 6, 6)], -1e4, -24),
+    loft([(-150, 44, -20, 10, 14), (-80, 44, -20, 9, 13), (-45, 44, -19, 6, 9), (-30, 43, -18, 4, 6)], -1e4, -28),
+    loft(
+        [
+            (-150, 8, -30, 34, 10),
+            (-80, 6, -30, 30, 9),
+            (-40, 2, -30, 24, 7),
+            (-15, 4, -29.5, 16, 4.5),
+            (-6, 12, -30, 9, 3),
+        ],
+        -1e4,
+        -4,
+    ),
+)
+_MUSCLES = (
+    (tissues.LEG_MUSCLES, _LEG_MUSCLES),
+    (tissues.GASTROCNEMIUS, _GASTROCNEMIUS),
+    (tissues.HAMSTRINGS, _HAMSTRINGS),
+    (tissues.QUADRICEPS, _QUADRICEPS),
+)
+
+
+@dataclass(frozen=True)
+class SoftTissues:
+    """Soft tissues round the bones.
+
+    Attributes:
+        bones: whose surfaces the tissues follow.
+        fat_thickness: of subcutaneous fat, template mm.
+        muscle_bulk: factor on the girth of muscles.
+    """
+
+    bones: Bones
+    fat_thickness: float = 8.0
+    muscle_bulk: float = 1.0
+
+    def skin(self, points: Points) -> Field:
+        """Field of the leg's outside; it always covers the patella."""
+        grown = np.float32(0.75 * (self.fat_thickness - 8.0))
+        over_patella = np.asarray(self.bones.patella(points) - np.float32(_OVER_PATELLA_MM))
+        return smooth_union(np.asarray(_SKIN(points) - grown), over_patella, 12.0)
+
+    def fascia(self, points: Points, skin: Field) -> Field:
+        """Field of the muscular leg inside the subcutaneous fat, which is thin in front and thick behind."""
+        front = ramp(points.y - np.float32(0.25) * np.abs(points.u), 30.0, 0.0)
+        thigh = 1.0 + 0.4 * ramp(points.z, 30.0, 100.0)
+        fat = 3.0 + np.float32(self.fat_thickness - 3.0) * front * thigh
+        return np.asarray(skin + np.float32(_SKIN_MM) + fat, dtype=np.float32)
+
+    def muscles(self, points: Points, fascia: Field) -> list[tuple[int, Field]]:
+        """(tissue, field) of each muscle group, later ones on top."""
+        found = []
+        inside = np.asarray(fascia + np.float32(0.8))
+        for tissue, lofts in _MUSCLES:
+            field = np.full(points.u.shape, np.inf, dtype=np.float32)
+            for muscle in lofts:
+                field = np.minimum(field, muscle(points, 6.0))
+            found.append((tissue, np.maximum(field - np.float32(14 * (self.muscle_bulk - 1)), inside)))
+        return found
+
+    def pouch(self, points: Points) -> Field:
+        """The suprapatellar recess with a thin film of fluid."""
+        return ellipsoid(points, (2, 31, 62), (17, 2.2, 14), tilt_deg=6)
+
+    def ligaments(self, points: Points) -> list[tuple[int, Field]]:
+        """(tissue, field) of ligaments and tendons."""
+        ridge_u, ridge_y, middle = self.bones.patella_centre
+        half_width, half_height, thickness = self.bones.patella_half
+        wide, deep = self.bones.tibial_scale
+        front = ridge_y + 0.62 * thickness
+        tip: Vector = (ridge_u, front - 0.5, middle - 0.72 * half_height)
+        tubercle: Vector = (5 * wide, 21.5 * deep, -36)
+        top: Vector = (ridge_u, front - 1, middle + 0.9 * half_height)
+        notch = self.bones.notch_half_width
+        head: Vector = (38 * wide, -29 * deep, -14)
+        acl: list[Vector] = [(-1, 1, 0), (notch * 0.72, -17, 24)]
+        pcl: list[Vector] = [(-notch * 0.7, 4, 12), (-3, -14, 14.5), (-1, -25, 6), (0, -31 * deep, -8)]
+        mcl: list[Vector] = [
+            (-39.5, -3, 30),
+            (-41.5, -4, 10),
+            (-40.5 * wide, -4, -4),
+            (-38.5 * wide, -3, -18),
+            (-29 * wide, -1, -42),
+        ]
+        lcl: list[Vector] = [(40, -5, 27), (42, -16, 8), head]
+        return [
+            (tissues.MEDIAL_COLLATERAL, band(points, mcl, (0, 1, 0), 7.0, 1.3)),
+            (tissues.LATERAL_COLLATERAL, band(points, lcl, (0, 1, 0), 2.4, 2.0)),
+            (tissues.POSTERIOR_CRUCIATE, band(points, pcl, (1, 0, 0), 5.2, 4.4)),
+            (tissues.ANTERIOR_CRUCIATE, band(points, acl, (1, 0, 0.3), 4.2, 4.6)),
+            (tissues.PATELLAR_LIGAMENT, band(points, [tip, tubercle], (1, 0, 0), 13.0, 2.6)),
+            (
+                tissues.QUADRICEPS_TENDON,
+                band(points, [top, (3, front - 2, middle + half_height + 22), (4, front, 200)], (1, 0, 0), 15.0, 3.3),
+            ),
+        ]
