@@ -6,6 +6,7 @@ of Quilez (`k0 (k0 - 1) / k1`), which is exact at the surface and for spheres. S
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -105,20 +106,19 @@ def band(points: Points, path: Sequence[Vector], across: Vector, half_width: flo
     """
     axis = np.asarray(across, dtype=np.float64) / np.linalg.norm(across)
     nearest = np.full(points.u.shape, np.inf, dtype=np.float32)
-    for start, end in zip(path[:-1], path[1:], strict=True):
-        nearest = np.minimum(nearest, _segment(points, np.array(start), np.array(end), axis, half_width, half_depth))
+    for start, end in itertools.pairwise(path):
+        nearest = np.minimum(nearest, _segment(points, (np.array(start), np.array(end)), axis, half_width, half_depth))
     return nearest
 
 
 def _segment(
     points: Points,
-    start: NDArray[np.float64],
-    end: NDArray[np.float64],
+    ends: tuple[NDArray[np.float64], NDArray[np.float64]],
     axis: NDArray[np.float64],
     half_width: float,
     half_depth: float,
 ) -> Field:
-    step = end - start
+    start, step = ends[0], ends[1] - ends[0]
     offsets = [points[c] - np.float32(start[c]) for c in range(3)]
     along = sum(offsets[c] * np.float32(step[c] / (step @ step)) for c in range(3))
     along = np.clip(along, 0, 1)

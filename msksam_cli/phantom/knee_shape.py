@@ -24,7 +24,7 @@ class KneeShape:
         patella_width_mm: 44 ± 4 (Baldwin and House 2005; Yoo 2007).
         patella_height_mm: 42 ± 3.5 (Baldwin and House 2005; Yoo 2007).
         patella_thickness_mm: 22 ± 1.8 without cartilage (Baldwin and House 2005; Iranpour 2008).
-        femoral_cartilage_mm: greatest thickness over the condyles, 2.5 ± 0.3 (Eckstein 2001; Shepherd and Seedhom 1999).
+        femoral_cartilage_mm: greatest thickness over the condyles, 2.5 ± 0.3 (Eckstein 2001).
         medial_tibial_cartilage_mm: greatest thickness, 2.6 ± 0.35 (Eckstein 2001).
         lateral_tibial_cartilage_mm: greatest thickness, 3.2 ± 0.4 (Eckstein 2001).
         patellar_cartilage_mm: greatest thickness, 3.6 ± 0.5 (Eckstein 2001).

@@ -178,7 +178,7 @@ class SoftTissues:
     def ligaments(self, points: Points) -> list[tuple[int, Field]]:
         """(tissue, field) of ligaments and tendons."""
         ridge_u, ridge_y, middle = self.bones.patella_centre
-        half_width, half_height, thickness = self.bones.patella_half
+        _, half_height, thickness = self.bones.patella_half
         wide, deep = self.bones.tibial_scale
         front = ridge_y + 0.62 * thickness
         tip: Vector = (ridge_u, front - 0.5, middle - 0.72 * half_height)

@@ -1,0 +1,297 @@
+"""What an MR scanner would show of a label map: relaxation at 3 T, signal equations, texture, coil and noise.
+
+Times are in ms. Sources of relaxation times at 3 T: Gold et al. 2004 (AJR 183:343; cartilage, fluid, muscle, fat,
+marrow), Stanisz et al. 2005 (MRM 54:507; cartilage, muscle), Jordan et al. 2013 (EJR 82:734; cartilage, fluid, muscle,
+fat), de Bazelaire et al. 2004 (Radiology 230:652; marrow, fat). Meniscus, ligament, tendon, skin and cortical bone lie
+within the ranges of Du, Bydder and Chung's reviews of short-T2 tissues and are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, special
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.phantom import tissues
+
+FloatImage = NDArray[np.float32]
+
+_FULL_SCALE = 1000.0
+_SHELL_BLUR_MM = 1.6
+_POINT_SPREAD_VOXELS = 0.45
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Magnetic properties of one tissue.
+
+    Attributes:
+        proton_density: relative to water.
+        t1_ms: longitudinal relaxation time of the water part.
+        t2_ms: transverse relaxation time of the water part.
+        t2_star_ms: the same with the field's inhomogeneity.
+        fat_fraction: part of the signal that is fat, 0 to 1.
+    """
+
+    proton_density: float
+    t1_ms: float
+    t2_ms: float
+    t2_star_ms: float
+    fat_fraction: float = 0.0
+
+
+_FAT_PART = Relaxation(0.95, 370.0, 133.0, 45.0, 1.0)
+_CARTILAGE = Relaxation(0.80, 1200.0, 36.0, 24.0)
+_MENISCUS = Relaxation(0.55, 960.0, 11.0, 7.0)
+_LIGAMENT = Relaxation(0.45, 900.0, 11.0, 6.0)
+_TENDON = Relaxation(0.35, 750.0, 6.0, 3.0)
+_MUSCLE = Relaxation(0.82, 1420.0, 35.0, 25.0, 0.04)
+_MARROW = Relaxation(0.85, 1000.0, 45.0, 14.0, 0.85)
+CORTICAL_BONE = Relaxation(0.08, 220.0, 0.6, 0.5)
+
+RELAXATION: Mapping[int, Relaxation] = MappingProxyType(
+    {
+        tissues.FEMUR: _MARROW,
+        tissues.TIBIA: replace(_MARROW, fat_fraction=0.87),
+        tissues.PATELLA: replace(_MARROW, fat_fraction=0.90),
+        tissues.FIBULA: replace(_MARROW, fat_fraction=0.88),
+        tissues.FEMORAL_CARTILAGE: _CARTILAGE,
+        tissues.MEDIAL_TIBIAL_CARTILAGE: replace(_CARTILAGE, t2_ms=34.0),
+        tissues.LATERAL_TIBIAL_CARTILAGE: replace(_CARTILAGE, t2_ms=33.0),
+        tissues.PATELLAR_CARTILAGE: replace(_CARTILAGE, t2_ms=33.0),
+        tissues.MEDIAL_MENISCUS: _MENISCUS,
+        tissues.LATERAL_MENISCUS: _MENISCUS,
+        tissues.ANTERIOR_CRUCIATE: replace(_LIGAMENT, proton_density=0.55, t2_ms=17.0, t2_star_ms=10.0),
+        tissues.POSTERIOR_CRUCIATE: _LIGAMENT,
+        tissues.MEDIAL_COLLATERAL: _TENDON,
+        tissues.LATERAL_COLLATERAL: _TENDON,
+        tissues.PATELLAR_LIGAMENT: _TENDON,
+        tissues.QUADRICEPS_TENDON: _TENDON,
+        tissues.QUADRICEPS: _MUSCLE,
+        tissues.HAMSTRINGS: _MUSCLE,
+        tissues.GASTROCNEMIUS: _MUSCLE,
+        tissues.LEG_MUSCLES: _MUSCLE,
+        tissues.FAT: replace(_FAT_PART, fat_fraction=0.94, t1_ms=1000.0, t2_ms=40.0, t2_star_ms=25.0),
+        tissues.SKIN: Relaxation(0.60, 950.0, 30.0, 15.0, 0.1),
+        tissues.JOINT_FLUID: Relaxation(1.0, 3600.0, 700.0, 300.0),
+    }
+)
+"""Relaxation per label value at 3 T; bones mean their marrow, the cortex is `CORTICAL_BONE`."""
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """How the scanner weighs tissues.
+
+    Attributes:
+        name: key in `SEQUENCES`.
+        kind: "spin-echo", "gradient-echo" or "dess".
+        repetition_time_ms: between excitations.
+        echo_times_ms: one per echo.
+        flip_angle_deg: of the excitation.
+        fat_suppression: part of the fat signal removed, 0 to 1.
+        snr: of cartilage in an average place, signal over noise sd.
+        t1_factor: factor on T1 against 3 T (about 0.55 at 0.3 T).
+    """
+
+    name: str
+    kind: str
+    repetition_time_ms: float
+    echo_times_ms: tuple[float, ...]
+    flip_angle_deg: float = 90.0
+    fat_suppression: float = 0.0
+    snr: float = 25.0
+    t1_factor: float = 1.0
+
+
+SEQUENCES: Mapping[str, Sequence] = MappingProxyType(
+    {
+        sequence.name: sequence
+        for sequence in (
+            Sequence("pd-fs-tse", "spin-echo", 3200.0, (30.0,), 90.0, 0.90, 28.0),
+            Sequence("pd-tse", "spin-echo", 3000.0, (27.0,), 90.0, 0.0, 30.0),
+            Sequence("t2-fs-tse", "spin-echo", 4200.0, (68.0,), 90.0, 0.90, 16.0),
+            Sequence("t1-tse", "spin-echo", 650.0, (11.0,), 90.0, 0.0, 28.0),
+            Sequence("dess", "dess", 16.3, (4.7,), 25.0, 0.88, 22.0),
+            Sequence("t2-multi-echo", "spin-echo", 1800.0, tuple(10.0 * n for n in range(1, 8)), 90.0, 0.85, 30.0),
+            Sequence("gre-t1", "gradient-echo", 38.0, (14.0,), 65.0, 0.0, 18.0, 0.55),
+        )
+    }
+)
+"""Sequences by name; `dess` and `t2-multi-echo` follow the OAI protocol (Peterfy et al. 2008)."""
+
+
+def tissue_signal(relaxation: Relaxation, sequence: Sequence, echo_time_ms: float) -> float:
+    """Signal of a tissue: its water and fat parts by the sequence's equation, the fat part suppressed."""
+    water = relaxation.proton_density * _magnetisation(relaxation, sequence, echo_time_ms)
+    fat = _FAT_PART.proton_density * _magnetisation(_FAT_PART, sequence, echo_time_ms)
+    left = 1.0 - sequence.fat_suppression
+    return float((1 - relaxation.fat_fraction) * water + relaxation.fat_fraction * left * fat)
+
+
+def _magnetisation(tissue: Relaxation, sequence: Sequence, echo_time_ms: float) -> float:
+    e1 = np.exp(-sequence.repetition_time_ms / (tissue.t1_ms * sequence.t1_factor))
+    if sequence.kind == "spin-echo":
+        return float((1 - e1) * np.exp(-echo_time_ms / tissue.t2_ms))
+    flip = np.radians(sequence.flip_angle_deg)
+    if sequence.kind == "gradient-echo":
+        ernst = np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1)
+        return float(ernst * np.exp(-echo_time_ms / tissue.t2_star_ms))
+    if sequence.kind == "dess":
+        return _dess(tissue, sequence, echo_time_ms, float(e1))
+    raise ValueError(f"unknown kind of sequence {sequence.kind!r}")
+
+
+def _dess(tissue: Relaxation, sequence: Sequence, echo_time_ms: float, e1: float) -> float:
+    """Root of the sum of squares of both echoes of a double-echo steady state (Welsch et al. 2009, MRM 62:544)."""
+    flip = np.radians(sequence.flip_angle_deg)
+    e2 = np.exp(-sequence.repetition_time_ms / tissue.t2_ms)
+    cosine = np.cos(flip)
+    r = np.sqrt((1 - e2**2) / ((1 - e1 * cosine) ** 2 - e2**2 * (e1 - cosine) ** 2))
+    first = np.tan(flip / 2) * (1 - (e1 - cosine) * r) * np.exp(-echo_time_ms / tissue.t2_star_ms)
+    second = np.tan(flip / 2) * (1 - (1 - e1 * cosine) * r) * np.exp(echo_time_ms / tissue.t2_ms)
+    return float(np.hypot(first, second))
+
+
+def render(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
+    """What the scanner would show of a label map, (I, J, K) float32 with fluid or fat near 1000, 0 or more.
+
+    Equal seeds give equal anatomy texture and coil for every echo, and noise of their own.
+    """
+    signal = ideal_signal(labels, sequence, seed, echo)
+    return scanned(signal, labels.grid, sequence, seed, echo)
+
+
+def ideal_signal(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
+    """Signal without coil and noise: tissues with texture, dark cortical shells, layered cartilage; float32.
+
+    Each tissue's relaxation varies by some per cent with the seed.
+    """
+    rng = np.random.default_rng([seed, 1])
+    echo_time = sequence.echo_times_ms[echo]
+    table = np.zeros(256, dtype=np.float32)
+    for index in labels.tissues.indices:
+        table[index] = tissue_signal(_varied(RELAXATION[index], rng), sequence, echo_time)
+    cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time))
+    values = labels.values
+    signal = table[values] * _texture(values, labels.grid, rng)
+    bone = _bone_mask(labels)
+    depth = _depth_in_bone_mm(bone, labels.grid)
+    shell = _cortical_part(depth, labels.grid) * bone
+    signal = signal * (1 - shell) + cortex * shell
+    cartilage = (values >= tissues.FEMORAL_CARTILAGE) & (values <= tissues.PATELLAR_CARTILAGE)
+    deep_layer = np.float32(0.30) * np.clip(1 + depth / np.float32(1.6), 0, 1) * cartilage
+    return np.asarray(signal * (1 - deep_layer), dtype=np.float32)
+
+
+def scanned(signal: FloatImage, grid: Grid, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
+    """Add the point spread, the coil's smooth shading and Rician noise to an ideal signal; scale to about 1000."""
+    reference = tissue_signal(_CARTILAGE, sequence, sequence.echo_times_ms[0])
+    blurred = ndimage.gaussian_filter(signal, _POINT_SPREAD_VOXELS * _in_plane(grid))
+    shaded = blurred * _coil(grid, np.random.default_rng([seed, 2]))
+    noise = np.random.default_rng([seed, 3, echo])
+    sigma = np.float32(reference / sequence.snr)
+    real = shaded + sigma * noise.standard_normal(signal.shape, dtype=np.float32)
+    imaginary = sigma * noise.standard_normal(signal.shape, dtype=np.float32)
+    return np.asarray(np.hypot(real, imaginary) * np.float32(_FULL_SCALE * 0.45 / reference), dtype=np.float32)
+
+
+def _varied(tissue: Relaxation, rng: np.random.Generator) -> Relaxation:
+    density, t1, t2, star, fat = np.clip(rng.standard_normal(5), -2, 2)
+    return Relaxation(
+        tissue.proton_density * (1 + 0.03 * density),
+        tissue.t1_ms * (1 + 0.05 * t1),
+        tissue.t2_ms * (1 + 0.06 * t2),
+        tissue.t2_star_ms * (1 + 0.06 * star),
+        float(np.clip(tissue.fat_fraction * (1 + 0.03 * fat), 0, 0.99)),
+    )
+
+
+def _in_plane(grid: Grid) -> NDArray[np.float64]:
+    """1 along the axes of the image plane, 0 along a much coarser slice axis."""
+    spacing = np.array(grid.spacing_mm)
+    return np.asarray(np.where(spacing > 1.6 * spacing.min(), 0.0, 1.0))
+
+
+def _bone_mask(labels: LabelMap) -> NDArray[np.float32]:
+    return ((labels.values >= tissues.FEMUR) & (labels.values <= tissues.FIBULA)).astype(np.float32)
+
+
+def _depth_in_bone_mm(bone: NDArray[np.float32], grid: Grid) -> FloatImage:
+    """Signed depth below the bone's surface in mm, true to about 3 mm: the inverse of a blurred edge."""
+    blurred = ndimage.gaussian_filter(bone, _SHELL_BLUR_MM / np.array(grid.spacing_mm), truncate=3)
+    depth = special.ndtri(np.clip(blurred, 1e-3, 1 - 1e-3)) * _SHELL_BLUR_MM
+    return np.asarray(depth, dtype=np.float32)
+
+
+def _cortical_part(depth: FloatImage, grid: Grid) -> FloatImage:
+    """Part of a voxel that is cortical bone: a thin plate under cartilage, thick in the shafts."""
+    height = _world_z_mm(grid)
+    thickness = 0.9 + 2.3 * np.clip((np.abs(height - 5) - 38) / 45, 0, 1)
+    edge = max(0.4, 0.5 * min(grid.spacing_mm))
+    return np.asarray(np.clip((thickness - depth) / (2 * edge) + 0.5, 0, 1), dtype=np.float32)
+
+
+def _world_z_mm(grid: Grid) -> FloatImage:
+    i, j, k = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grid.shape), indexing="ij", sparse=True)
+    row = grid.affine[2].astype(np.float32)
+    return np.asarray(row[0] * i + row[1] * j + row[2] * k + row[3])
+
+
+def _texture(values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator) -> FloatImage:
+    """Multiplicative texture with mean about 1: trabeculae in bone, streaks in muscle, septa in fat."""
+    fine = _noise(grid, (0.6, 0.6, 0.6), rng)
+    broad = _noise(grid, (7.0, 7.0, 7.0), rng)
+    streaks = _noise(grid, (0.8, 0.8, 6.0), rng)
+    weights = np.zeros((256, 3), dtype=np.float32)
+    weights[tissues.FEMUR : tissues.FIBULA + 1] = (0.07, 0.07, 0.0)
+    weights[tissues.FEMORAL_CARTILAGE : tissues.PATELLAR_CARTILAGE + 1] = (0.05, 0.08, 0.0)
+    weights[tissues.MEDIAL_MENISCUS : tissues.QUADRICEPS_TENDON + 1] = (0.10, 0.12, 0.06)
+    weights[tissues.QUADRICEPS : tissues.LEG_MUSCLES + 1] = (0.04, 0.06, 0.13)
+    weights[tissues.FAT] = (0.09, 0.07, 0.05)
+    weights[tissues.SKIN : tissues.JOINT_FLUID + 1] = (0.05, 0.08, 0.0)
+    texture = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
+    return np.asarray(np.maximum(texture, 0.05), dtype=np.float32)
+
+
+def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
+    """Smooth noise of unit variance whose correlation lengths are given along the world's axes.
+
+    Long correlations are drawn on a coarser lattice and interpolated.
+    """
+    directions = np.abs(grid.affine[:3, :3]) / np.array(grid.spacing_mm)
+    sigma = (np.array(sigma_xyz_mm) @ directions) / directions.sum(axis=0) / np.array(grid.spacing_mm)
+    steps = np.maximum(1, np.floor(sigma / 1.5)).astype(int)
+    shape = [-(-n // step) + 1 for n, step in zip(grid.shape, steps, strict=True)]
+    drawn = rng.standard_normal(shape, dtype=np.float32)
+    smooth = ndimage.gaussian_filter(drawn, sigma / steps, mode="wrap", truncate=3)
+    smooth = (smooth - smooth.mean()) / max(float(smooth.std()), 1e-6)
+    for axis, step in enumerate(steps):
+        if step > 1:
+            smooth = _stretched(smooth, axis, int(step), grid.shape[axis])
+    return np.asarray(smooth[: grid.shape[0], : grid.shape[1], : grid.shape[2]], dtype=np.float32)
+
+
+def _stretched(coarse: FloatImage, axis: int, step: int, length: int) -> FloatImage:
+    """Linear interpolation along one axis from every `step`-th sample."""
+    positions = np.arange(length) / step
+    below = np.minimum(positions.astype(int), coarse.shape[axis] - 2)
+    part = np.moveaxis(coarse, axis, -1)
+    rest = (positions - below).astype(np.float32)
+    return np.asarray(np.moveaxis(part[..., below] * (1 - rest) + part[..., below + 1] * rest, -1, axis))
+
+
+def _coil(grid: Grid, rng: np.random.Generator) -> FloatImage:
+    """Receive shading: a gentle quadratic over the field of view, brighter towards the surface; mean about 1."""
+    axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in grid.shape]
+    i, j, k = np.meshgrid(*axes, indexing="ij", sparse=True)
+    tilt = (0.10 * rng.standard_normal(3)).astype(np.float32)
+    bowl = rng.uniform(0.0, 0.12, 3).astype(np.float32)
+    log = tilt[0] * i + tilt[1] * j + tilt[2] * k + bowl[0] * (i**2 - 0.33) + bowl[1] * (j**2 - 0.33)
+    return np.asarray(np.exp(log + bowl[2] * (k**2 - 0.33)), dtype=np.float32)
