@@ -189,7 +189,7 @@ class Bones:
         k0 = np.sqrt((u / width) ** 2 + np.abs(level) ** 2.4)
         outline = (k0 - 1) * np.float32(min(half_width, half_height) * 0.95)
         behind = (self._facet(u, z) - y) * np.float32(0.92) + 2.5 * ramp(level, -0.35, -0.9)
-        dome = np.float32(thickness) - np.float32(0.012) * u**2 - np.float32(0.010) * (z - 2) ** 2
+        dome = np.float32(thickness) - np.float32(0.012) * u**2 - np.float32(0.016) * (z - 3) ** 2
         front = y - dome
         field = smooth_intersection(np.asarray(outline, dtype=np.float32), np.asarray(behind), 5.0)
         return smooth_intersection(field, np.asarray(front), 7.0)

@@ -28,6 +28,7 @@ _TEMPLATE_WIDTH_MM = 80.0
 _TEMPLATE_DEPTH_MM = 61.5
 _TEMPLATE_TIBIA_MM = (75.6, 50.0)
 _BLOCK = 40
+_SEPTUM_MM = 0.6
 _BENDING_WAVES = 6
 _BENDING_WAVELENGTHS_MM = (110.0, 260.0)
 _FLEXION_AXIS_YZ = (-6.0, 24.0)
@@ -132,7 +133,9 @@ class _Knee:
         labels[skin < -1.8] = tissues.FAT
         fascia = self.soft.fascia(points, skin)
         for tissue, field in self.soft.muscles(points, fascia):
+            labels[(field < _SEPTUM_MM) & (labels != tissues.SKIN) & (labels > 0)] = tissues.FAT
             labels[field < 0] = tissue
+        labels[self.soft.vessels(points) < 0] = tissues.POPLITEAL_VESSELS
         return labels
 
 

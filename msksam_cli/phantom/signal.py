@@ -3,7 +3,8 @@
 Times are in ms. Sources of relaxation times at 3 T: Gold et al. 2004 (AJR 183:343; cartilage, fluid, muscle, fat,
 marrow), Stanisz et al. 2005 (MRM 54:507; cartilage, muscle), Jordan et al. 2013 (EJR 82:734; cartilage, fluid, muscle,
 fat), de Bazelaire et al. 2004 (Radiology 230:652; marrow, fat). Meniscus, ligament, tendon, skin and cortical bone lie
-within the ranges of Du, Bydder and Chung's reviews of short-T2 tissues and are rounded.
+within the ranges of reviews of short-T2 tissues and are rounded. Proton densities are apparent ones: muscle's is
+lowered by magnetisation transfer in multi-slice imaging, that of vessels by flow.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ class Relaxation:
 
 
 _FAT_PART = Relaxation(0.95, 370.0, 133.0, 45.0, 1.0)
-_CARTILAGE = Relaxation(0.80, 1200.0, 36.0, 24.0)
+_CARTILAGE = Relaxation(0.86, 1200.0, 36.0, 24.0)
 _MENISCUS = Relaxation(0.55, 960.0, 11.0, 7.0)
 _LIGAMENT = Relaxation(0.45, 900.0, 11.0, 6.0)
 _TENDON = Relaxation(0.35, 750.0, 6.0, 3.0)
-_MUSCLE = Relaxation(0.82, 1420.0, 35.0, 25.0, 0.04)
-_MARROW = Relaxation(0.85, 1000.0, 45.0, 14.0, 0.85)
+_MUSCLE = Relaxation(0.66, 1420.0, 34.0, 22.0, 0.03)
+_MARROW = Relaxation(0.70, 1000.0, 40.0, 12.0, 0.85)
 CORTICAL_BONE = Relaxation(0.08, 220.0, 0.6, 0.5)
 
 RELAXATION: Mapping[int, Relaxation] = MappingProxyType(
@@ -67,7 +68,7 @@ RELAXATION: Mapping[int, Relaxation] = MappingProxyType(
         tissues.PATELLAR_CARTILAGE: replace(_CARTILAGE, t2_ms=33.0),
         tissues.MEDIAL_MENISCUS: _MENISCUS,
         tissues.LATERAL_MENISCUS: _MENISCUS,
-        tissues.ANTERIOR_CRUCIATE: replace(_LIGAMENT, proton_density=0.55, t2_ms=17.0, t2_star_ms=10.0),
+        tissues.ANTERIOR_CRUCIATE: replace(_LIGAMENT, proton_density=0.50, t2_ms=13.0, t2_star_ms=8.0),
         tissues.POSTERIOR_CRUCIATE: _LIGAMENT,
         tissues.MEDIAL_COLLATERAL: _TENDON,
         tissues.LATERAL_COLLATERAL: _TENDON,
@@ -80,6 +81,7 @@ RELAXATION: Mapping[int, Relaxation] = MappingProxyType(
         tissues.FAT: replace(_FAT_PART, fat_fraction=0.94, t1_ms=1000.0, t2_ms=40.0, t2_star_ms=25.0),
         tissues.SKIN: Relaxation(0.60, 950.0, 30.0, 15.0, 0.1),
         tissues.JOINT_FLUID: Relaxation(1.0, 3600.0, 700.0, 300.0),
+        tissues.POPLITEAL_VESSELS: Relaxation(0.12, 1600.0, 60.0, 45.0),
     }
 )
 """Relaxation per label value at 3 T; bones mean their marrow, the cortex is `CORTICAL_BONE`."""
@@ -118,9 +120,9 @@ SEQUENCES: Mapping[str, Sequence] = MappingProxyType(
             Sequence("pd-tse", "spin-echo", 3000.0, (27.0,), 90.0, 0.0, 30.0),
             Sequence("t2-fs-tse", "spin-echo", 4200.0, (68.0,), 90.0, 0.90, 16.0),
             Sequence("t1-tse", "spin-echo", 650.0, (11.0,), 90.0, 0.0, 28.0),
-            Sequence("dess", "dess", 16.3, (4.7,), 25.0, 0.88, 22.0),
+            Sequence("dess", "dess", 16.3, (4.7,), 25.0, 0.96, 22.0),
             Sequence("t2-multi-echo", "spin-echo", 1800.0, tuple(10.0 * n for n in range(1, 8)), 90.0, 0.85, 30.0),
-            Sequence("gre-t1", "gradient-echo", 38.0, (14.0,), 65.0, 0.0, 18.0, 0.55),
+            Sequence("gre-t1", "gradient-echo", 20.0, (10.0,), 50.0, 0.0, 12.0, 0.55),
         )
     }
 )
@@ -180,7 +182,7 @@ def ideal_signal(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0)
         table[index] = tissue_signal(_varied(RELAXATION[index], rng), sequence, echo_time)
     cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time))
     values = labels.values
-    signal = table[values] * _texture(values, labels.grid, rng)
+    signal = table[values] * _texture(values, labels.grid, rng, 0.07 if sequence.kind == "spin-echo" else 0.16)
     bone = _bone_mask(labels)
     depth = _depth_in_bone_mm(bone, labels.grid)
     shell = _cortical_part(depth, labels.grid) * bone
@@ -233,7 +235,7 @@ def _depth_in_bone_mm(bone: NDArray[np.float32], grid: Grid) -> FloatImage:
 def _cortical_part(depth: FloatImage, grid: Grid) -> FloatImage:
     """Part of a voxel that is cortical bone: a thin plate under cartilage, thick in the shafts."""
     height = _world_z_mm(grid)
-    thickness = 0.9 + 2.3 * np.clip((np.abs(height - 5) - 38) / 45, 0, 1)
+    thickness = 0.7 + 2.6 * np.clip((np.abs(height - 5) - 38) / 45, 0, 1)
     edge = max(0.4, 0.5 * min(grid.spacing_mm))
     return np.asarray(np.clip((thickness - depth) / (2 * edge) + 0.5, 0, 1), dtype=np.float32)
 
@@ -244,18 +246,20 @@ def _world_z_mm(grid: Grid) -> FloatImage:
     return np.asarray(row[0] * i + row[1] * j + row[2] * k + row[3])
 
 
-def _texture(values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator) -> FloatImage:
+def _texture(
+    values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator, trabecular: float
+) -> FloatImage:
     """Multiplicative texture with mean about 1: trabeculae in bone, streaks in muscle, septa in fat."""
     fine = _noise(grid, (0.6, 0.6, 0.6), rng)
     broad = _noise(grid, (7.0, 7.0, 7.0), rng)
     streaks = _noise(grid, (0.8, 0.8, 6.0), rng)
     weights = np.zeros((256, 3), dtype=np.float32)
-    weights[tissues.FEMUR : tissues.FIBULA + 1] = (0.07, 0.07, 0.0)
+    weights[tissues.FEMUR : tissues.FIBULA + 1] = (trabecular, 0.07, 0.03)
     weights[tissues.FEMORAL_CARTILAGE : tissues.PATELLAR_CARTILAGE + 1] = (0.05, 0.08, 0.0)
     weights[tissues.MEDIAL_MENISCUS : tissues.QUADRICEPS_TENDON + 1] = (0.10, 0.12, 0.06)
-    weights[tissues.QUADRICEPS : tissues.LEG_MUSCLES + 1] = (0.04, 0.06, 0.13)
+    weights[tissues.QUADRICEPS : tissues.LEG_MUSCLES + 1] = (0.03, 0.05, 0.07)
     weights[tissues.FAT] = (0.09, 0.07, 0.05)
-    weights[tissues.SKIN : tissues.JOINT_FLUID + 1] = (0.05, 0.08, 0.0)
+    weights[tissues.SKIN : tissues.POPLITEAL_VESSELS + 1] = (0.05, 0.08, 0.0)
     texture = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
     return np.asarray(np.maximum(texture, 0.05), dtype=np.float32)
 

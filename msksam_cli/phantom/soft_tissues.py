@@ -15,16 +15,16 @@ _OVER_PATELLA_MM = 5.5
 
 _SKIN = loft(
     [
-        (-150, -2, -25, 51, 49),
-        (-105, -1, -23, 55, 51),
-        (-60, 0, -18.5, 55, 50),
-        (-36, 0, -13.5, 54, 47),
-        (-12, 0, -8, 54, 49.5),
-        (10, 0, -3, 55, 55),
-        (35, 0, -1.5, 57, 58.5),
-        (60, 1, -2, 60, 60),
-        (100, 3, -2, 66, 65),
-        (170, 6, -2, 75, 73),
+        (-150, -2, -28, 51, 47),
+        (-105, -1, -26, 54, 48),
+        (-60, 0, -22, 54, 47),
+        (-36, 0, -17, 53, 44.5),
+        (-12, 0, -9.5, 53, 49.5),
+        (10, 0, -3.5, 54, 55.5),
+        (35, 0, -1, 56, 59.5),
+        (60, 1, -3, 59, 59.5),
+        (100, 3, -3, 65, 63),
+        (170, 6, -2, 74, 72),
     ]
 )
 
@@ -151,7 +151,7 @@ class SoftTissues:
         """Field of the leg's outside; it always covers the patella."""
         grown = np.float32(0.75 * (self.fat_thickness - 8.0))
         over_patella = np.asarray(self.bones.patella(points) - np.float32(_OVER_PATELLA_MM))
-        return smooth_union(np.asarray(_SKIN(points) - grown), over_patella, 12.0)
+        return smooth_union(np.asarray(_SKIN(points) - grown), over_patella, 16.0)
 
     def fascia(self, points: Points, skin: Field) -> Field:
         """Field of the muscular leg inside the subcutaneous fat, which is thin in front and thick behind."""
@@ -173,7 +173,13 @@ class SoftTissues:
 
     def pouch(self, points: Points) -> Field:
         """The suprapatellar recess with a thin film of fluid."""
-        return ellipsoid(points, (2, 31, 62), (17, 2.2, 14), tilt_deg=6)
+        return ellipsoid(points, (2, 31, 60), (16, 1.5, 12), tilt_deg=6)
+
+    def vessels(self, points: Points) -> Field:
+        """Popliteal artery and vein, behind the joint between the heads of gastrocnemius."""
+        artery: list[Vector] = [(-6, -30, 200), (0, -34, 60), (2, -40, 10), (1, -41, -25), (2, -40, -160)]
+        vein: list[Vector] = [(0, -38, 200), (6, -41, 60), (6, -47, 10), (4, -49, -25), (8, -46, -160)]
+        return np.minimum(band(points, artery, (1, 0, 0), 3.0, 3.0), band(points, vein, (1, 0, 0), 4.4, 3.4))
 
     def ligaments(self, points: Points) -> list[tuple[int, Field]]:
         """(tissue, field) of ligaments and tendons."""

@@ -11,6 +11,7 @@ ANTERIOR_CRUCIATE, POSTERIOR_CRUCIATE, MEDIAL_COLLATERAL, LATERAL_COLLATERAL = 1
 PATELLAR_LIGAMENT, QUADRICEPS_TENDON = 15, 16
 QUADRICEPS, HAMSTRINGS, GASTROCNEMIUS, LEG_MUSCLES = 17, 18, 19, 20
 FAT, SKIN, JOINT_FLUID = 21, 22, 23
+POPLITEAL_VESSELS = 24
 
 KNEE_TISSUES = TissueTable(
     (
@@ -37,6 +38,7 @@ KNEE_TISSUES = TissueTable(
         Tissue(FAT, "fat", "Fat", "#f3e6a1", "", "fat"),
         Tissue(SKIN, "skin", "Sk", "#d9b8a6", "", "skin"),
         Tissue(JOINT_FLUID, "joint-fluid", "JF", "#3fa7ff", "", "fluid"),
+        Tissue(POPLITEAL_VESSELS, "popliteal-vessels", "PV", "#c2185b", "", "other"),
     )
 )
 """The tissues of the procedural knee, bones first."""
