@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from msksam_cli.core.atlases import Atlas, Population
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import AtlasError, InputError
 from msksam_cli.io.atomic import write_atomic, write_text
-from msksam_cli.io.tissue_table import tissue_table_from_text, tissue_table_text
+from msksam_cli.io.tables import read_tissue_table, write_tissue_table
 from msksam_cli.io.toml_text import toml_text
 
 MANIFEST, TABLE, ARRAYS = "atlas.toml", "tissues.tsv", "priors.npz"
@@ -42,12 +43,11 @@ def write_atlas(folder: Path, atlas: Atlas) -> Atlas:
         EnvironmentFault: the folder cannot be written.
     """
     folder = Path(folder)
-    arrays, table = _arrays_bytes(atlas), tissue_table_text(atlas.tissues).encode()
-    body = toml_text(_manifest(atlas))
-    digest = _digest(body, table, arrays)
+    arrays, body = _arrays_bytes(atlas), toml_text(_manifest(atlas))
     (folder / MANIFEST).unlink(missing_ok=True)
+    write_tissue_table(folder / TABLE, atlas.tissues)
+    digest = _digest(body, (folder / TABLE).read_bytes(), arrays)
     write_atomic(folder / ARRAYS, lambda stream: stream.write(arrays))
-    write_atomic(folder / TABLE, lambda stream: stream.write(table))
     write_text(folder / MANIFEST, f"{_HASH_KEY}\"{digest}\"\n{body}")
     return read_atlas(folder)
 
@@ -72,7 +72,7 @@ def read_atlas(folder: Path) -> Atlas:
     if first != f'{_HASH_KEY}"{digest}"':
         raise AtlasError(f"atlas {folder.name} is damaged: its files do not match their sha256", "Build it again")
     try:
-        return _decoded(tomllib.loads(body), table.decode(), arrays, digest)
+        return _decoded(tomllib.loads(body), read_tissue_table(folder / TABLE), arrays, digest)
     except (KeyError, TypeError, ValueError, InputError, zipfile.BadZipFile) as error:
         raise AtlasError(f"atlas {folder.name} contradicts itself: {error}", "Build it again") from error
 
@@ -167,7 +167,7 @@ def _digest(body: str, table: bytes, arrays: bytes) -> str:
     return digest.hexdigest()
 
 
-def _decoded(manifest: dict[str, Any], table: str, arrays: bytes, digest: str) -> Atlas:
+def _decoded(manifest: dict[str, Any], tissues: TissueTable, arrays: bytes, digest: str) -> Atlas:
     if manifest["format"] != FORMAT:
         raise ValueError(f"format {manifest['format']}, this version reads {FORMAT}")
     with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
@@ -182,7 +182,7 @@ def _decoded(manifest: dict[str, Any], table: str, arrays: bytes, digest: str) -
         probabilities={
             int(name.split("/")[1]): array * scale for name, array in values.items() if name.startswith("probability/")
         },
-        tissues=tissue_table_from_text(table, TABLE),
+        tissues=tissues,
         populations={int(index): Population(**fields) for index, fields in manifest["populations"].items()},
         provenance=manifest["provenance"],
         sha256=digest,
