@@ -1,0 +1,128 @@
+"""Slices to embeddings: the expensive half of the network, done once per slice."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msksam_cli.embeddings import Embedding
+from msksam_cli.errors import EnvironmentFault
+from msksam_cli.sam.frame import FRAME_VERSION, Frame
+from msksam_cli.sam.model import Sam
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+_GPU_BATCH = 8
+_BYTES_PER_CPU_WORKER = 5 * 1024**3  # segment-anything's global attention at 1024 px peaks below this
+
+
+def model_input(sam: Sam, slices: Sequence[NDArray[np.uint8]]) -> Tensor:
+    """Normalised, padded images (B, 3, S, S) float32 on the network's device.
+
+    Args:
+        sam: the network whose side, mean and deviation are used.
+        slices: B arrays (rows, columns) uint8, of any shapes.
+    """
+    side_px = sam.image_encoder.img_size
+    images = torch.zeros((len(slices), 3, side_px, side_px), dtype=torch.float32, device=sam.device)
+    for image, pixels in zip(images, slices, strict=True):
+        rows, columns = pixels.shape
+        resized = Frame((rows, columns), side_px).resize(pixels)
+        grey = torch.from_numpy(resized.copy()).to(sam.device)[None]
+        image[:, : grey.shape[1], : grey.shape[2]] = (grey - sam.pixel_mean) / sam.pixel_std
+    return images
+
+
+def encode_slices(
+    sam: Sam, slices: Sequence[NDArray[np.uint8]], *, precision: str = "fp32", batch_size: int | None = None
+) -> list[Embedding]:
+    """Embeddings of slices, in their order.
+
+    On a CPU each slice is embedded by itself, several at once on threads of their own, so that an embedding depends
+    on nothing but its slice. Elsewhere slices go through in batches; when a batch does not fit the device's memory
+    it is halved, down to one slice.
+
+    Args:
+        sam: the network.
+        slices: arrays (rows, columns) uint8.
+        precision: "fp32", or "bf16" or "fp16" for automatic mixed precision.
+        batch_size: slices at once; chosen when None.
+
+    Returns:
+        One `Embedding` per slice, float16.
+
+    Raises:
+        EnvironmentFault: one slice alone does not fit the device's memory.
+    """
+    if sam.device.type == "cpu":
+        return _encode_on_cpu(sam, slices, precision, batch_size)
+    embeddings: list[Embedding] = []
+    size = batch_size or _GPU_BATCH
+    while len(embeddings) < len(slices):
+        batch = slices[len(embeddings) : len(embeddings) + size]
+        try:
+            embeddings += _encode_batch(sam, batch, precision)
+        except torch.OutOfMemoryError as error:
+            if len(batch) == 1:
+                raise EnvironmentFault(
+                    f"one slice of {batch[0].shape[0]} x {batch[0].shape[1]} pixels does not fit the memory of "
+                    f"{sam.device}",
+                    "Choose a smaller model or --device cpu",
+                ) from error
+            size = len(batch) // 2
+            if sam.device.type == "cuda":
+                torch.cuda.empty_cache()
+    return embeddings
+
+
+def encoder_sha256(sam: Sam, arch: str) -> str:
+    """Hex sha256 of everything an embedding owes to the network: encoder tensors, architecture, frame, normalisation.
+
+    The prompt encoder and the mask decoder do not enter, so that a fine-tune of the decoder shares the cache.
+    """
+    digest = hashlib.sha256(f"{arch} {sam.image_encoder.img_size} {FRAME_VERSION}".encode())
+    tensors = {**sam.image_encoder.state_dict(), "pixel_mean": sam.pixel_mean, "pixel_std": sam.pixel_std}
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        digest.update(np.ascontiguousarray(tensor.detach().float().cpu().numpy()).data)
+    return digest.hexdigest()
+
+
+def _encode_on_cpu(
+    sam: Sam, slices: Sequence[NDArray[np.uint8]], precision: str, batch_size: int | None
+) -> list[Embedding]:
+    workers = min(batch_size or _cpu_workers(sam), max(len(slices), 1))
+    intra_op_threads = torch.get_num_threads()
+
+    def encode_one(pixels: NDArray[np.uint8]) -> Embedding:
+        return _encode_batch(sam, [pixels], precision)[0]
+
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(encode_one, slices))
+        finally:
+            torch.set_num_threads(intra_op_threads)
+
+
+def _cpu_workers(sam: Sam) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if sam.image_encoder.img_size < 1024 or not hasattr(os, "sysconf"):
+        return cores
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(min(cores, free_bytes // _BYTES_PER_CPU_WORKER), 1)
+
+
+def _encode_batch(sam: Sam, slices: Sequence[NDArray[np.uint8]], precision: str) -> list[Embedding]:
+    with torch.inference_mode():
+        images = model_input(sam, slices)
+        with torch.autocast(sam.device.type, AUTOCAST_DTYPES.get(precision), enabled=precision != "fp32"):
+            features = sam.image_encoder(images)
+        arrays = features.to(torch.float16).cpu().numpy()
+    return [Embedding(array, (pixels.shape[0], pixels.shape[1])) for array, pixels in zip(arrays, slices, strict=True)]

@@ -1,0 +1,129 @@
+"""Where and how the network runs: device, precision, and the `Model` the pipeline holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from msksam_cli.core.prompts import MaskPrediction, Prompt
+from msksam_cli.embeddings import Embedding
+from msksam_cli.errors import EnvironmentFault, UsageError
+from msksam_cli.sam.decode import decode_slice
+from msksam_cli.sam.encode import encode_slices, encoder_sha256
+from msksam_cli.sam.model import Architecture, Sam
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network with its weights, on a device, ready to embed and to decode; it remembers no image.
+
+    Attributes:
+        name: what the user calls it.
+        architecture: name of the architecture.
+        image_side_px: side of the square input.
+        device: torch device, such as "cpu" or "cuda:0".
+        precision: "fp32", "bf16" or "fp16", arithmetic of the encoder; the decoder always runs in fp32.
+        weights_sha256: hash of the checkpoint file, "" when it came from none.
+        encoder_sha256: hash of what an embedding owes to the network.
+        box_as_mask: whether boxes are also given to the decoder as dense masks.
+        sam: the torch module.
+    """
+
+    name: str
+    architecture: str
+    image_side_px: int
+    device: str
+    precision: str
+    weights_sha256: str
+    encoder_sha256: str
+    box_as_mask: bool
+    sam: Sam = field(repr=False)
+
+    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order.
+
+        Raises:
+            EnvironmentFault: one slice alone does not fit the device's memory.
+        """
+        return encode_slices(self.sam, slices, precision=self.precision, batch_size=batch_size)
+
+    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
+        """Candidate masks for every prompt of one slice, in their order, at the slice's own size."""
+        return decode_slice(self.sam, embedding, prompts, box_as_mask=self.box_as_mask)
+
+
+def make_model(
+    sam: Sam,
+    architecture: Architecture,
+    *,
+    name: str,
+    device: str = "cpu",
+    precision: str = "fp32",
+    weights_sha256: str = "",
+) -> Model:
+    """A `Model` round a network, moved to the device.
+
+    Args:
+        sam: network with its weights; it must not be trained on afterwards.
+        architecture: how it was built.
+        name: what the user calls it.
+        device: torch device, already checked by `choose_device`.
+        precision: already resolved by `choose_precision`.
+        weights_sha256: hash of the file the weights came from.
+    """
+    sam = sam.to(device).eval()
+    return Model(
+        name=name,
+        architecture=architecture.name,
+        image_side_px=sam.image_encoder.img_size,
+        device=device,
+        precision=precision,
+        weights_sha256=weights_sha256,
+        encoder_sha256=encoder_sha256(sam, architecture.name),
+        box_as_mask=architecture.box_as_mask,
+        sam=sam,
+    )
+
+
+def choose_device(wanted: str = "auto") -> str:
+    """The torch device meant by "auto", "cpu", "cuda", "cuda:N" or "mps".
+
+    "auto" takes the first GPU there is, else the CPU.
+
+    Raises:
+        UsageError: the name means nothing.
+        EnvironmentFault: this machine has no such device.
+    """
+    kind, _, number = wanted.partition(":")
+    if kind not in ("auto", "cpu", "cuda", "mps") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise UsageError(f"unknown device {wanted!r}", "Use auto, cpu, cuda, cuda:N or mps")
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    has_mps = torch.backends.mps.is_available()
+    if kind == "auto":
+        return "cuda:0" if gpus else "mps" if has_mps else "cpu"
+    if kind == "cuda" and int(number or 0) >= gpus:
+        raise EnvironmentFault(f"device {wanted} is not there: torch sees {gpus} CUDA devices", "Use --device cpu")
+    if kind == "mps" and not has_mps:
+        raise EnvironmentFault("device mps is not there", "Use --device cpu")
+    return f"cuda:{int(number or 0)}" if kind == "cuda" else kind
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """The precision meant by "auto": bf16 on a CUDA device that has it, else fp32.
+
+    Raises:
+        UsageError: the name means nothing, or fp16 on a CPU, where it is many times slower than fp32.
+    """
+    if wanted not in PRECISIONS:
+        raise UsageError(f"unknown precision {wanted!r}", f"Use {', '.join(PRECISIONS)}")
+    if wanted == "fp16" and device == "cpu":
+        raise UsageError("fp16 on a CPU is slower than fp32", "Use --precision bf16 or fp32")
+    if wanted != "auto":
+        return wanted
+    return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
