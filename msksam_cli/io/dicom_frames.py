@@ -6,19 +6,20 @@ Identifiers become hashes and texts are kept only when they stand in a closed li
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 FileVerdict = Literal["image", "skip", "refuse"]
 
 # DICOM PS3.16 CID 2 and annex L: the defined terms of Body Part Examined that a musculoskeletal study can have.
-BODY_PARTS = frozenset(
-    "ABDOMEN ABDOMENPELVIS ANKLE ARM BACK BACKFEMUR BUTTOCK CALF CALCANEUS CHEST CLAVICLE COCCYX CSPINE CTSPINE ELBOW "
-    "EXTREMITY FEMUR FIBULA FINGER FOOT FOREARM FOREFOOT HAND HEAD HEEL HIP HUMERUS JAW JOINT KNEE LEG LSPINE LSSPINE "
-    "LOWERARM LOWERLEG LOWEXTREMITY LUMBAR NECK PATELLA PELVIS RADIUS RIB SACRUM SCAPULA SHOULDER SIJOINT SKULL SPINE "
-    "SSPINE STERNUM THIGH THORAX THUMB TIBIA TLSPINE TOE TRUNK TSPINE ULNA UPARM UPPERARM UPPERLEG UPEXTREMITY "
-    "WHOLEBODY WRIST".split()
+_BODY_PART_TERMS = (
+    "ABDOMEN ABDOMENPELVIS ANKLE ARM BACK BACKFEMUR BUTTOCK CALF CALCANEUS CHEST CLAVICLE COCCYX CSPINE CTSPINE "
+    "ELBOW EXTREMITY FEMUR FIBULA FINGER FOOT FOREARM FOREFOOT HAND HEAD HEEL HIP HUMERUS JAW JOINT KNEE LEG LSPINE "
+    "LSSPINE LOWERARM LOWERLEG LOWEXTREMITY LUMBAR NECK PATELLA PELVIS RADIUS RIB SACRUM SCAPULA SHOULDER SIJOINT "
+    "SKULL SPINE SSPINE STERNUM THIGH THORAX THUMB TIBIA TLSPINE TOE TRUNK TSPINE ULNA UPARM UPPERARM UPPERLEG "
+    "UPEXTREMITY WHOLEBODY WRIST"
 )
+BODY_PARTS = frozenset(_BODY_PART_TERMS.split())
 SCANNING_SEQUENCES = frozenset(("SE", "IR", "GR", "EP", "RM"))
 ACQUISITION_TYPES = frozenset(("2D", "3D"))
 
@@ -97,8 +98,7 @@ class FileHeader:
 
 
 def _frame_from_json(record: dict[str, Any]) -> FrameHeader:
-    values = {field.name: record[field.name] for field in fields(FrameHeader)}
-    return FrameHeader(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+    return FrameHeader(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
 
 
 def hash_identifier(*parts: str) -> str:

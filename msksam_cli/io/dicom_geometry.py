@@ -65,7 +65,7 @@ def stack_slices(frames: Sequence[FrameHeader]) -> Stack:
     Raises:
         SeriesError: duplicate positions, a gap, uneven spacing or a sheared stack, with its numbers.
     """
-    orientation = np.mean([frame.orientation for frame in frames], axis=0)
+    orientation = np.mean(np.array([frame.orientation for frame in frames], dtype=np.float64), axis=0)
     positions = np.array([frame.position_mm for frame in frames], dtype=np.float64)
     normal = np.cross(orientation[:3], orientation[3:])
     normal /= np.linalg.norm(normal)
@@ -93,7 +93,7 @@ def _check_spacing(along_mm: FloatArray) -> None:
     if repeated.size:
         at_mm = ", ".join(f"{along_mm[i]:.2f}" for i in repeated[:3]) + (", …" if repeated.size > 3 else "")
         raise SeriesError(
-            f"{repeated.size} of {len(along_mm)} slices repeat the position of another (at {at_mm} mm along the normal)",
+            f"{repeated.size} of {len(along_mm)} slices repeat another's position (at {at_mm} mm along the normal)",
             "Export each volume as its own series",
         )
     odd = np.flatnonzero(np.abs(increments - usual) > tolerance)

@@ -25,19 +25,26 @@ from msksam_cli.io.dicom_frames import (
 from msksam_cli.io.dicom_pixels import DECODER_PLUGINS, DEFLATED, measure_pixel_data, transfer_syntax
 
 MR_CLASSES = frozenset(
-    "1.2.840.10008.5.1.4.1.1.4 1.2.840.10008.5.1.4.1.1.4.1 1.2.840.10008.5.1.4.1.1.4.3 1.2.840.10008.5.1.4.1.1.4.4".split()
+    (
+        "1.2.840.10008.5.1.4.1.1.4",
+        "1.2.840.10008.5.1.4.1.1.4.1",
+        "1.2.840.10008.5.1.4.1.1.4.3",
+        "1.2.840.10008.5.1.4.1.1.4.4",
+    )
 )
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-MODALITIES = frozenset("CR CT DX ES KO MG NM OT PR PT RF RTDOSE RTPLAN RTSTRUCT SC SEG SR US XA REG DOC".split())
+_OTHER_MODALITIES = "CR CT DX ES KO MG NM OT PR PT RF RTDOSE RTPLAN RTSTRUCT SC SEG SR US XA REG DOC"
+MODALITIES = frozenset(_OTHER_MODALITIES.split())
 
 _TAGS = (
-    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality PatientID StudyInstanceUID SeriesInstanceUID "
-    "SeriesNumber FrameOfReferenceUID AcquisitionNumber TemporalPositionIdentifier TriggerTime InversionTime FlipAngle "
-    "DiffusionBValue AcquisitionTime EchoTime RepetitionTime MRAcquisitionType ScanningSequence Laterality "
-    "ImageLaterality BodyPartExamined ImagePositionPatient ImageOrientationPatient PixelSpacing SamplesPerPixel "
-    "PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored HighBit PixelRepresentation "
-    "RescaleSlope RescaleIntercept ModalityLUTSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
-).split()
+    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality PatientID StudyInstanceUID "
+    "SeriesInstanceUID SeriesNumber FrameOfReferenceUID AcquisitionNumber TemporalPositionIdentifier TriggerTime "
+    "InversionTime FlipAngle DiffusionBValue AcquisitionTime EchoTime RepetitionTime MRAcquisitionType "
+    "ScanningSequence Laterality ImageLaterality BodyPartExamined ImagePositionPatient ImageOrientationPatient "
+    "PixelSpacing SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored "
+    "HighBit PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence"
+)
 _REPEAT_TAGS = (
     ("FrameContentSequence", "TemporalPositionIndex"),
     ("MRDiffusionSequence", "DiffusionBValue"),
@@ -64,7 +71,7 @@ def read_header(path: Path) -> FileHeader:
         if str(meta.get("TransferSyntaxUID", "")) in DEFLATED:
             return FileHeader("refuse", "deflated transfer syntax", "Rewrite the files uncompressed, with dcmconv +te")
         stream.seek(0)
-        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS))
+        header = pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=list(_TAGS.split()))
         return _file_header(header, stream, path.stat().st_size)
 
 

@@ -19,10 +19,16 @@ from pydicom.uid import UID
 
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 _PYLIBJPEG = (
-    "1.2.840.10008.1.2.4.50 1.2.840.10008.1.2.4.51 1.2.840.10008.1.2.4.57 1.2.840.10008.1.2.4.70 "
-    "1.2.840.10008.1.2.4.90 1.2.840.10008.1.2.4.91 1.2.840.10008.1.2.4.201 1.2.840.10008.1.2.4.202 "
-    "1.2.840.10008.1.2.4.203"
-).split()
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.57",
+    "1.2.840.10008.1.2.4.70",
+    "1.2.840.10008.1.2.4.90",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.201",
+    "1.2.840.10008.1.2.4.202",
+    "1.2.840.10008.1.2.4.203",
+)
 DECODER_PLUGINS = (
     dict.fromkeys(_NATIVE, "")
     | {"1.2.840.10008.1.2.5": "pydicom"}
@@ -33,6 +39,7 @@ DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1", "1.2.84
 
 _PIXEL_TAGS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 _UNDEFINED = 0xFFFFFFFF
+_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0…SOF15 and JPEG-LS SOF55
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
 
 
@@ -144,7 +151,7 @@ def codestream_size(codestream: bytes) -> tuple[int, int] | None:
         marker = codestream[position : position + 2]
         if marker[0] != 0xFF:
             return None
-        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC) or marker[1] == 0xF7:
+        if marker[1] in _FRAME_MARKERS:
             rows, columns = struct.unpack(">HH", codestream[position + 5 : position + 9])
             return rows, columns
         position += 2 + struct.unpack(">H", codestream[position + 2 : position + 4])[0]
