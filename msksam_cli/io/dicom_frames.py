@@ -98,7 +98,8 @@ class FileHeader:
 
 
 def _frame_from_json(record: dict[str, Any]) -> FrameHeader:
-    return FrameHeader(**{name: tuple(v) if isinstance(v, list) else v for name, v in record.items()})
+    values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in record.items()}
+    return FrameHeader(**values)
 
 
 def hash_identifier(*parts: str) -> str:

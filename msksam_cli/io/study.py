@@ -18,6 +18,7 @@ from msksam_cli.io.dicom_scan import file_sha256, scan_dicom
 from msksam_cli.io.nifti import NiftiForm, form_from_grid, read_header, read_volume
 
 DEFAULT_MIN_SLICES = 4
+OUTPUT_FOLDER = "msksam-out"
 _GRID_TOLERANCE_VOXELS = 0.05
 
 
@@ -99,6 +100,9 @@ def _list_files(study: Path) -> tuple[list[Path], list[FileRecord]]:
 
     for folder, subfolders, names in os.walk(study, onerror=unreadable, followlinks=False):
         here = Path(folder)
+        if OUTPUT_FOLDER in subfolders:
+            subfolders.remove(OUTPUT_FOLDER)
+            records.append(FileRecord((here / OUTPUT_FOLDER).relative_to(study), "skipped", "msksam's own output"))
         links = [name for name in subfolders if (here / name).is_symlink()]
         for name in (*links, *names):
             path = here / name

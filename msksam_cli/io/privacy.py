@@ -1,0 +1,102 @@
+"""Nothing about a patient leaves by a side door: warnings, log records and crash reports of other people's code.
+
+pydicom's warnings quote tag values, and exceptions quote file names, which can hold a patient's name. Their texts are
+withheld; what is left says which library spoke, how loudly and where.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+THIRD_PARTIES = ("pydicom", "dicom2nifti", "nibabel", "pylibjpeg", "libjpeg", "openjpeg", "jpeg_ls", "SimpleITK")
+_WITHHELD = "message withheld, it could hold patient data"
+
+
+class RedactingFilter(logging.Filter):
+    """Replaces the text of third-party log records; their exceptions and stacks go as well."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep the record, without what it says when a third party says it."""
+        if record.name.split(".")[0] in THIRD_PARTIES:
+            record.msg, record.args = f"{record.name.split('.')[0]}: {_WITHHELD}", ()
+            record.exc_info = record.exc_text = record.stack_info = None
+        return True
+
+
+def install_privacy_filter() -> None:
+    """Redact third-party warnings and log records, and crash reports of every kind, from now on in this process."""
+    for name in logging.root.manager.loggerDict:
+        if name.split(".")[0] in THIRD_PARTIES:
+            _add_filter(logging.getLogger(name))
+    for name in THIRD_PARTIES:
+        _add_filter(logging.getLogger(name))
+    for handler in (*logging.getLogger().handlers, *filter(None, [logging.lastResort])):
+        _add_filter(handler)
+    warnings.showwarning = _show_warning
+    sys.excepthook = _show_crash
+
+
+def _add_filter(target: logging.Filterer) -> None:
+    if not any(isinstance(one, RedactingFilter) for one in target.filters):
+        target.addFilter(RedactingFilter())
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    del line
+    place = public_place(filename)
+    text = _WITHHELD if place.split("/")[0] in THIRD_PARTIES else str(message)
+    (file or sys.stderr).write(f"{place}:{lineno}: {category.__name__}: {text}\n")
+
+
+def _show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    del kind, trace
+    sys.stderr.write(describe_crash(error))
+
+
+def describe_crash(error: BaseException) -> str:
+    """A crash report of types and places only: no messages, no values, no paths outside the packages.
+
+    >>> try:
+    ...     raise KeyError("DOE^JANE")
+    ... except KeyError as error:
+    ...     print(describe_crash(error).splitlines()[0])
+    msksam: internal error (KeyError), please report it with these lines:
+    """
+    names, places = [], []
+    current: BaseException | None = error
+    while current is not None:
+        names.append(type(current).__name__)
+        frames = traceback.extract_tb(current.__traceback__)
+        places += [f"  {public_place(frame.filename)}:{frame.lineno} {frame.name}" for frame in frames]
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    heading = f"msksam: internal error ({' from '.join(names)}), please report it with these lines:"
+    return "\n".join([heading, *places]) + "\n"
+
+
+def public_place(filename: str) -> str:
+    """A source file's path from its package on, without the folders above it.
+
+    >>> public_place("/home/jane/venv/lib/python3.11/site-packages/pydicom/charset.py")
+    'pydicom/charset.py'
+    >>> public_place("/home/jane/src/msksam_cli/io/study.py")
+    'msksam_cli/io/study.py'
+    """
+    parts = Path(filename).parts
+    for marker, keep in (("site-packages", 1), ("msksam_cli", 0)):
+        if marker in parts:
+            start = len(parts) - 1 - parts[::-1].index(marker)
+            return "/".join(parts[start + keep :])
+    return parts[-1] if parts else "unknown"
