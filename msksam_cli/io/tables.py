@@ -1,6 +1,6 @@
 """Tables of rows and tables of tissues: CSV, JSON, BIDS TSV, ITK-SNAP and 3D Slicer.
 
-A cell that is None becomes empty in CSV and `n/a` in TSV (BIDS); floats keep six decimals at most.
+A cell that is None becomes empty in CSV and `n/a` in TSV (BIDS); floats keep nine significant digits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "ma
 """Columns of labels.tsv; the first four and the last are those of BIDS dseg tables."""
 
 _UNKNOWN = "n/a"
-_DECIMALS = 6
+_DIGITS = 9
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> None:
@@ -50,8 +50,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def cell_text(value: object) -> str:
     """What a value looks like in a cell.
 
-    >>> cell_text(None), cell_text(0.5), cell_text(12), cell_text(1e-9), cell_text(True)
-    ('', '0.5', '12', '0', 'true')
+    >>> cell_text(None), cell_text(0.1 + 0.2), cell_text(12), cell_text(True)
+    ('', '0.3', '12', 'true')
 
     Raises:
         ValueError: a number is not finite.
@@ -63,8 +63,7 @@ def cell_text(value: object) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"{value} does not belong in a table; None stands for what is not known")
-        text = f"{value:.{_DECIMALS}f}".rstrip("0").rstrip(".")
-        return "0" if text == "-0" else text
+        return f"{value:.{_DIGITS}g}"
     return str(value)
 
 
@@ -149,16 +148,31 @@ def write_slicer_colors(path: Path, tissues: TissueTable) -> None:
     write_text(path, "\n".join(lines) + "\n")
 
 
+def aligned_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows under a header as text in aligned columns, the first column to the left and the others to the right.
+
+    >>> print(aligned_text(("tissue", "dice"), [("femur", "0.9")]))
+    tissue  dice
+    femur    0.9
+    """
+    cells = [tuple(columns), *(tuple(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(columns))]
+    lines = (
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
 def _read_rows(path: Path, delimiter: str) -> list[dict[str, str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path.name} cannot be read as a text table") from error
-    quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
-    try:
-        lines = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting) if row]
-    except csv.Error as error:
-        raise InputError(f"{path.name} cannot be read as a text table: {error}") from error
+    lines = [line.split("\t") for line in text.splitlines() if line] if delimiter == "\t" else _csv_lines(path, text)
     if not lines:
         return []
     header = [name.strip() for name in lines[0]]
@@ -166,6 +180,13 @@ def _read_rows(path: Path, delimiter: str) -> list[dict[str, str]]:
         if len(row) > len(header):
             raise InputError(f"{path.name}, line {number}: {len(row)} cells under {len(header)} columns")
     return [dict(zip(header, row + [""] * (len(header) - len(row)), strict=True)) for row in lines[1:]]
+
+
+def _csv_lines(path: Path, text: str) -> list[list[str]]:
+    try:
+        return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+    except csv.Error as error:
+        raise InputError(f"{path.name} cannot be read as a text table: {error}") from error
 
 
 def _tissue(index: int, row: Mapping[str, str]) -> Tissue:
