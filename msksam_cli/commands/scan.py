@@ -17,12 +17,13 @@ def scan(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """List every series found, what would happen to it and why; decodes no pixels."""
+    from msksam_cli.core.series import FormChoice
     from msksam_cli.errors import UsageError
     from msksam_cli.pipeline.scan import ScanOptions, exit_code, run_scan, scan_record, scan_text
 
     if use_sform and use_qform:
         raise UsageError("--use-sform and --use-qform contradict each other", "Give one of them")
-    use_form = "sform" if use_sform else "qform" if use_qform else ""
+    use_form: FormChoice = "sform" if use_sform else "qform" if use_qform else ""
     found = run_scan(ScanOptions(study, min_slices, use_form))
     typer.echo(json.dumps(scan_record(found), indent=1, ensure_ascii=False) if as_json else scan_text(found))
     raise typer.Exit(exit_code(found))

@@ -47,7 +47,7 @@ def _add_filter(target: logging.Filterer) -> None:
         target.addFilter(RedactingFilter())
 
 
-def _show_warning(
+def _show_warning(  # noqa: PLR0917  # the signature is that of warnings.showwarning
     message: Warning | str,
     category: type[Warning],
     filename: str,
