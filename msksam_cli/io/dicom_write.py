@@ -197,6 +197,7 @@ def _write(path: Path, dataset: Dataset) -> None:
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     meta.ImplementationClassUID = UID(_IMPLEMENTATION_UID)
+    meta.ImplementationVersionName = "MSKSAM"
     dataset.file_meta = meta
     write_atomic(path, lambda stream: dataset.save_as(stream, enforce_file_format=True))
 

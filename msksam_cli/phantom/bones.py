@@ -6,10 +6,12 @@ condyles near (0, 0, 24). All lengths here are template mm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
+from numpy.typing import NDArray
 
 from msksam_cli.phantom.fields import (
     Field,
@@ -27,6 +29,8 @@ from msksam_cli.phantom.fields import (
 MEDIAL_PLATE: Vector = (-21.5, -8.0, 0.0)
 LATERAL_PLATE: Vector = (21.5, -9.5, 0.0)
 PLATE_RADII = (15.5, 20.5)
+
+_SLOPE = np.float32(0.085)
 
 _FEMORAL_SHAFT = loft(
     [
@@ -118,32 +122,26 @@ class Bones:
     def plateau(self, u: Field, y: Field) -> Field:
         """Height z of the bony tibial plateau over (u, y): two facets, two spines, slope backwards."""
         u, y = u / np.float32(self.tibial_scale[0]), y / np.float32(self.tibial_scale[1])
-        medial, lateral = u + np.float32(21.5), u - np.float32(21.5)
-        back = y + np.float32(9)
-        slope = np.float32(0.085) * back
-        dish = np.float32(0.006) * medial**2 + np.float32(0.002) * back**2
-        dome = np.float32(0.005) * lateral**2 - np.float32(0.0025) * back**2
         side = ramp(u, -7.0, 7.0)
-        facets = (dish + np.float32(self._plateau_levels[0])) * (1 - side)
-        facets = facets + (dome + np.float32(self._plateau_levels[1])) * side
+        facets = (_medial_facet(u, y) + np.float32(self._plateau_levels[0])) * (1 - side)
+        facets = facets + (_lateral_facet(u, y) + np.float32(self._plateau_levels[1])) * side
         spines = 8.0 * _bump(u + 5.5, y + 9, 4.0, 8.5) + 7.0 * _bump(u - 6.0, y + 12, 4.0, 7.5)
         valley = 1.5 * _bump(u, y - 8, 8.0, 9.0) + 3.0 * _bump(u, y + 30, 8.0, 9.0)
-        return np.asarray(facets + slope + spines - valley, dtype=np.float32)
+        return np.asarray(facets + spines - valley, dtype=np.float32)
 
     @cached_property
     def _plateau_levels(self) -> tuple[float, float]:
         """Heights that leave the cartilage's room between condyle and plateau, medial and lateral."""
         levels = []
         for plate, gap in ((MEDIAL_PLATE, self.medial_gap), (LATERAL_PLATE, self.lateral_gap)):
-            u, y = np.meshgrid(np.arange(-10, 10.5, 1.0) + plate[0], np.arange(-14, 14.5, 1.0) + plate[1])
-            u, y = u.astype(np.float32).ravel(), y.astype(np.float32).ravel()
-            back = y + np.float32(9)
-            curve = np.float32(0.006) * (u + np.float32(21.5)) ** 2 + np.float32(0.002) * back**2
-            if plate[0] > 0:
-                curve = np.float32(0.005) * (u - np.float32(21.5)) ** 2 - np.float32(0.0025) * back**2
-            surface = Points(u, y, np.asarray(curve + np.float32(0.085) * back))
-            levels.append(_seat(lambda shift, s=surface: float(self.femur(s.shifted(z=shift)).min()), gap, -20.0, 5.0))
+            u, y = _patch(np.arange(-10, 10.5) + plate[0], np.arange(-14, 14.5) + plate[1])
+            facet = _lateral_facet(u, y) if plate[0] > 0 else _medial_facet(u, y)
+            surface = Points(u, y, facet)
+            levels.append(_seat(partial(self._clearance, surface), gap, -20.0, 5.0))
         return levels[0], levels[1]
+
+    def _clearance(self, surface: Points, shift_z: float) -> float:
+        return float(self.femur(surface.shifted(z=shift_z)).min())
 
     def tibia(self, points: Points) -> Field:
         """Plateau, tuberosity and shaft."""
@@ -167,8 +165,7 @@ class Bones:
     def patella_centre(self) -> Vector:
         """Position of the patella's ridge, resting on the trochlea with the cartilage's room between."""
         height = 35.0
-        u, z = np.meshgrid(np.arange(-16, 16.5, 1.0), np.arange(-10, 6.5, 1.0))
-        u, z = u.astype(np.float32).ravel(), z.astype(np.float32).ravel()
+        u, z = _patch(np.arange(-16, 16.5), np.arange(-10, 6.5))
         facet = Points(u, self._facet(u, z), z + np.float32(height))
         start = 60.0
         back = _seat(lambda t: float(self.femur(facet.shifted(y=start - t)).min()), self.patellar_gap, 0.0, 50.0)
@@ -195,11 +192,29 @@ class Bones:
         return smooth_intersection(field, np.asarray(front), 7.0)
 
 
+def _medial_facet(u: Field, y: Field) -> Field:
+    """Height of the medial plateau against its level: a shallow dish that slopes backwards by 5 degrees."""
+    back = y + np.float32(9)
+    return np.asarray(np.float32(0.006) * (u + np.float32(21.5)) ** 2 + np.float32(0.002) * back**2 + _SLOPE * back)
+
+
+def _lateral_facet(u: Field, y: Field) -> Field:
+    """Height of the lateral plateau against its level: domed from front to back."""
+    back = y + np.float32(9)
+    return np.asarray(np.float32(0.005) * (u - np.float32(21.5)) ** 2 - np.float32(0.0025) * back**2 + _SLOPE * back)
+
+
+def _patch(first: NDArray[np.float64], second: NDArray[np.float64]) -> tuple[Field, Field]:
+    """All pairs of two rows of coordinates, flat."""
+    a, b = np.meshgrid(first, second)
+    return a.astype(np.float32).ravel(), b.astype(np.float32).ravel()
+
+
 def _bump(u: Field, y: Field, width: float, depth: float) -> Field:
     return np.asarray(np.exp(-((u / np.float32(width)) ** 2) - (y / np.float32(depth)) ** 2))
 
 
-def _seat(clearance, wanted: float, low: float, high: float) -> float:  # type: ignore[no-untyped-def]
+def _seat(clearance: Callable[[float], float], wanted: float, low: float, high: float) -> float:
     """The position where a falling `clearance` equals `wanted`, by bisection."""
     for _ in range(24):
         middle = (low + high) / 2

@@ -8,7 +8,7 @@ import numpy as np
 
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bones import Bones
-from msksam_cli.phantom.fields import Field, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
+from msksam_cli.phantom.fields import Field, Loft, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
 
 _SKIN_MM = 1.8
 _OVER_PATELLA_MM = 5.5
@@ -110,22 +110,7 @@ _LEG_MUSCLES = (
         ceiling_mm=-4,
     ),
 )
-_MUSCLES = (
-    loft([(-150, 28, 0, 18, 17), (-80, 27, -1, 17, 16), (-45, 29, 0, 13, 13), (-26, 31, 2, 6, 6)], -1e4, -24),
-    loft([(-150, 44, -20, 10, 14), (-80, 44, -20, 9, 13), (-45, 44, -19, 6, 9), (-30, 43, -18, 4, 6)], -1e4, -28),
-    loft(
-        [
-            (-150, 8, -30, 34, 10),
-            (-80, 6, -30, 30, 9),
-            (-40, 2, -30, 24, 7),
-            (-15, 4, -29.5, 16, 4.5),
-            (-6, 12, -30, 9, 3),
-        ],
-        -1e4,
-        -4,
-    ),
-)
-_MUSCLES = (
+_MUSCLES: tuple[tuple[int, tuple[Loft, ...]], ...] = (
     (tissues.LEG_MUSCLES, _LEG_MUSCLES),
     (tissues.GASTROCNEMIUS, _GASTROCNEMIUS),
     (tissues.HAMSTRINGS, _HAMSTRINGS),
@@ -155,7 +140,7 @@ class SoftTissues:
 
     def fascia(self, points: Points, skin: Field) -> Field:
         """Field of the muscular leg inside the subcutaneous fat, which is thin in front and thick behind."""
-        front = ramp(points.y - np.float32(0.25) * np.abs(points.u), 30.0, 0.0)
+        front = ramp(np.asarray(points.y - np.float32(0.25) * np.abs(points.u)), 30.0, 0.0)
         thigh = 1.0 + 0.4 * ramp(points.z, 30.0, 100.0)
         fat = 3.0 + np.float32(self.fat_thickness - 3.0) * front * thigh
         return np.asarray(skin + np.float32(_SKIN_MM) + fat, dtype=np.float32)
