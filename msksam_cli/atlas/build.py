@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
-from msksam_cli.atlas.evidence import Classes, normalised, tissue_classes
-from msksam_cli.atlas.placement import bend, bent_positions, on_spacing
+from msksam_cli.atlas.deform import looked_up
+from msksam_cli.atlas.evidence import Classes, class_means, normalised, tissue_classes
+from msksam_cli.atlas.placement import bend_image, on_spacing
 from msksam_cli.atlas.resampling import coverage, mirror_about_x, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Population
 from msksam_cli.core.geometry import FloatArray, Grid
@@ -214,7 +215,9 @@ def _bend_onto_case(
     """Displacement (3, I, J, K), in voxels of the atlas's grid, from the mean shape to the affinely aligned case."""
     case = aligned.case
     image = resample(painted_labels(case.labels), case.labels.grid, mean.grid, aligned.atlas_to_case_mm)
-    return -bend(_label_classes(mean), image, mean.grid, np.eye(4), threads)
+    means = class_means(_label_classes(mean).weights, image, np.ones_like(image))
+    painted = np.tensordot(means, _label_classes(mean).weights, axes=1)
+    return bend_image(painted, image, mean.grid, threads)
 
 
 def _finished(
@@ -260,7 +263,7 @@ def _pull(
     straight = resample(values, source, frame, matrix)
     if field is None:
         return straight
-    return np.asarray(ndimage.map_coordinates(straight, bent_positions(frame, field), order=1), dtype=np.float32)
+    return looked_up(straight, frame, field)
 
 
 def populations(label_maps: Sequence[LabelMap]) -> dict[int, Population]:

@@ -54,6 +54,8 @@ def quantised(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
     """Values on one grid, linearly interpolated on another that shares its axes and outer edges.
 
+    Where the other grid reaches half a voxel further, the outermost value is repeated.
+
     >>> spread(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 1, 4)).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
@@ -66,12 +68,12 @@ def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[
     target_box, indices, fractions = [], [], []
     for axis in range(3):
         position = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
-        used = np.flatnonzero((position > box[axis].start - 1) & (position < box[axis].stop))
+        clipped = np.clip(position, 0, values.shape[axis] - 1)
+        used = np.flatnonzero((clipped > box[axis].start - 1) & (clipped < box[axis].stop))
         target_box.append(slice(int(used[0]), int(used[-1]) + 1))
-        clipped = np.clip(position[used], 0, values.shape[axis] - 1)
-        floor = np.minimum(clipped.astype(int), max(values.shape[axis] - 2, 0))
+        floor = np.minimum(clipped[used].astype(int), max(values.shape[axis] - 2, 0))
         indices.append(floor)
-        fractions.append((clipped - floor).astype(np.float32))
+        fractions.append((clipped[used] - floor).astype(np.float32))
     part = values
     for axis in sorted(range(3), key=lambda a: shape[a] / values.shape[a]):
         low = np.take(part, indices[axis], axis=axis)

@@ -10,7 +10,7 @@ The atlas's contrast never enters, only which of its voxels belong together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
+from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
 from msksam_cli.atlas.evidence import Classes, atlas_classes, local_paint, normalised
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
@@ -33,6 +34,28 @@ _SEARCH_MM, _RANK_MM, _AFFINE_MM, _DEFORM_MM = 5.0, 4.0, 2.5, 1.5
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _APART_MM = 15.0
 _STARTS_PER_SIDE = 5
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution of the deformable step.
+
+    Attributes:
+        spacing_mm: of the grid.
+        repaints: how often the atlas is given the image's intensities anew.
+        iterations: of demons after each repaint.
+        smooth_mm: standard deviation that smooths the displacement (elasticity).
+        smooth_update_mm: standard deviation that smooths each update (viscosity).
+    """
+
+    spacing_mm: float
+    repaints: int
+    iterations: int
+    smooth_mm: float
+    smooth_update_mm: float
+
+
+LEVELS = (Level(4.0, 2, 30, 6.0, 4.0), Level(2.5, 2, 20, 4.0, 2.5), Level(1.5, 1, 15, 3.0, 1.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +89,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     matrix, score = _refined(classes, image, work, chosen.atlas_to_volume_mm, _AFFINE_MM)
     field = None
     if deformable:
-        field = bend(classes, image, work, matrix, threads)
+        field = bend(classes, image, work, matrix, threads=threads)
     probabilities = warp(atlas, work, matrix, field)
     return _placed(atlas, volume, work, probabilities, replace(chosen, atlas_to_volume_mm=matrix), candidates)
 
@@ -112,76 +135,76 @@ def on_spacing(classes: Classes, spacing_mm: float) -> Classes:
     return Classes(classes.name, np.stack([resample(w, classes.grid, grid) for w in classes.weights]), grid)
 
 
-def warp(
-    atlas: Atlas, work: Grid, matrix: FloatArray, field: NDArray[np.float32] | None
-) -> dict[int, NDArray[np.float32]]:
+def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> dict[int, NDArray[np.float32]]:
     """Every tissue's probability on the working grid.
 
     Args:
         atlas: what to warp.
         work: where to.
         matrix: (4, 4) atlas world to volume world.
-        field: (3, I, J, K) displacement in voxels of `work`, or None.
+        field: displacement on `work`, or None.
     """
     back = np.linalg.inv(matrix)
     if field is None:
         return {index: resample(p, atlas.grid, work, back) for index, p in atlas.probabilities.items()}
-    positions = bent_positions(work, field)
     to_atlas = np.linalg.inv(atlas.grid.affine) @ back @ work.affine
-    voxels = np.tensordot(to_atlas[:3, :3], positions, axes=1) + to_atlas[:3, 3, None, None, None]
+    voxels = np.tensordot(to_atlas[:3, :3], looked_up_voxels(work, field), axes=1) + to_atlas[:3, 3, None, None, None]
     return {
         index: np.asarray(ndimage.map_coordinates(p, voxels, order=1, cval=0.0), dtype=np.float32)
         for index, p in atlas.probabilities.items()
     }
 
 
-def bent_positions(work: Grid, field: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(3, I, J, K) voxel positions of `work` moved by a displacement field in voxels."""
-    return np.asarray(np.indices(work.shape, dtype=np.float32) + field)
-
-
 def bend(
-    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, threads: int = 1
-) -> NDArray[np.float32]:
-    """Displacement (3, I, J, K), in voxels of `work`, that bends the affinely placed classes onto the image."""
+    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, *, threads: int = 1,
+    levels: Sequence[Level] = LEVELS,
+) -> Field:
+    """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine."""
     back = np.linalg.inv(matrix)
-    field = np.zeros((3, *work.shape), dtype=np.float32)
-    weights = np.stack([resample(w, classes.grid, work, back) for w in classes.weights])
-    support = weights.sum(axis=0)
-    for iterations, smooth in ((20, 3.0), (30, 2.0)):
-        now = np.stack([_at(w, work, field) for w in weights])
-        painted = local_paint(now, image, work.spacing_mm)
-        seen = now.sum(axis=0)
-        moving = painted + (1.0 - np.clip(seen, 0, 1)) * image
-        step = demons(image, moving, work.spacing_mm, iterations, smooth, threads)
-        field = compose(field, step, work)
-    return field
+    field = no_displacement(work.resampled(levels[0].spacing_mm))
+    for level in levels:
+        grid = work.resampled(level.spacing_mm)
+        field = on_grid(field, grid)
+        fixed = resample(image, work, grid)
+        weights = np.stack([resample(w, classes.grid, grid, back) for w in classes.weights])
+        for _ in range(level.repaints):
+            now = np.stack([looked_up(w, grid, field) for w in weights])
+            seen = np.clip(now.sum(axis=0), 0, 1)
+            moving = local_paint(now, fixed, grid.spacing_mm) + (1 - seen) * fixed
+            field = composed(field, demons(fixed, moving, grid.spacing_mm, level, threads), grid)
+    return on_grid(field, work)
 
 
-def compose(first: NDArray[np.float32], then: NDArray[np.float32], work: Grid) -> NDArray[np.float32]:
-    """The field that looks up `then`, and from there `first`: x → x + then(x) + first(x + then(x))."""
-    return np.asarray(then + np.stack([_at(component, work, then, nearest=True) for component in first]))
-
-
-def _at(values: NDArray[np.float32], work: Grid, field: NDArray[np.float32], nearest: bool = False) -> NDArray[np.float32]:
-    mode = "nearest" if nearest else "constant"
-    return np.asarray(ndimage.map_coordinates(values, bent_positions(work, field), order=1, mode=mode), dtype=np.float32)
+def bend_image(
+    fixed: NDArray[np.float32], moving: NDArray[np.float32], grid: Grid, threads: int = 1,
+    levels: Sequence[Level] = LEVELS,
+) -> Field:
+    """The displacement on `grid` that bends one image of the same contrast onto another, coarse to fine."""
+    field = no_displacement(grid.resampled(levels[0].spacing_mm))
+    for level in levels:
+        coarse = grid.resampled(level.spacing_mm)
+        field = on_grid(field, coarse)
+        target, source = resample(fixed, grid, coarse), resample(moving, grid, coarse)
+        for _ in range(level.repaints):
+            seen = looked_up(source, coarse, field, extend=True)
+            field = composed(field, demons(target, seen, coarse.spacing_mm, level, threads), coarse)
+    return on_grid(field, grid)
 
 
 def demons(
-    fixed: NDArray[np.float32], moving: NDArray[np.float32], spacing_mm: tuple[float, float, float],
-    iterations: int, smooth_voxels: float, threads: int,
-) -> NDArray[np.float32]:
-    """Displacement (3, I, J, K) in voxels: fixed(x) looks like moving(x + displacement(x))."""
+    fixed: NDArray[np.float32], moving: NDArray[np.float32], spacing_mm: tuple[float, float, float], level: Level,
+    threads: int,
+) -> Field:
+    """The displacement after which `moving` looks like `fixed`."""
     registration = sitk.DiffeomorphicDemonsRegistrationFilter()
-    registration.SetNumberOfIterations(iterations)
-    registration.SetStandardDeviations(smooth_voxels)
+    registration.SetNumberOfIterations(level.iterations)
+    registration.SetSmoothDisplacementField(True)
+    registration.SetStandardDeviations([level.smooth_mm / step for step in spacing_mm])
     registration.SetSmoothUpdateField(True)
-    registration.SetUpdateFieldStandardDeviations(1.0)
+    registration.SetUpdateFieldStandardDeviations([level.smooth_update_mm / step for step in spacing_mm])
     registration.SetNumberOfThreads(threads)
     field = registration.Execute(_image(fixed, spacing_mm), _image(moving, spacing_mm))
-    displacement_mm = np.moveaxis(sitk.GetArrayFromImage(field), -1, 0).transpose(0, 3, 2, 1)
-    return np.asarray(displacement_mm / np.array(spacing_mm)[:, None, None, None], dtype=np.float32)
+    return np.ascontiguousarray(sitk.GetArrayFromImage(field).transpose(3, 2, 1, 0), dtype=np.float32)
 
 
 def _image(values: NDArray[np.float32], spacing_mm: tuple[float, float, float]) -> sitk.Image:
