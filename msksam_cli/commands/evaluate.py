@@ -11,6 +11,7 @@ import typer
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of label volumes, run folder, or one file.")],
     references: Annotated[Path, typer.Argument(help="The truth: folder or one file; cases are matched by name.")],
+    *,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder for per_case.csv, summary.csv and report.html.")
     ] = Path("msksam-evaluation"),

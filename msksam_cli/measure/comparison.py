@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.measure.overlap import LabelArray, Overlap, overlaps
@@ -139,7 +142,12 @@ def compare_labels(
     `names` gives the tissues; a label it does not know is called "label-<value>".
     """
     return [
-        _compare(case, label, names.get(label, f"label-{label}"), counts, (predicted, reference), grid)
+        replace(
+            _compare(counts, predicted == label, reference == label, grid),
+            case=case,
+            label=label,
+            tissue=names.get(label, f"label-{label}"),
+        )
         for label, counts in overlaps(predicted, reference).items()
     ]
 
@@ -194,16 +202,13 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _compare(
-    case: str, label: int, tissue: str, counts: Overlap, arrays: tuple[LabelArray, LabelArray], grid: Grid
-) -> Comparison:
-    status = COMPARED if counts.voxels_a and counts.voxels_b else MISSING if counts.voxels_b else SPURIOUS
-    distances = surface_distances(arrays[0] == label, arrays[1] == label, grid.spacing_mm)
+def _compare(counts: Overlap, predicted: NDArray[np.bool_], reference: NDArray[np.bool_], grid: Grid) -> Comparison:
+    distances = surface_distances(predicted, reference, grid.spacing_mm)
     return Comparison(
-        case=case,
-        label=label,
-        tissue=tissue,
-        status=status,
+        case="",
+        label=0,
+        tissue="",
+        status=COMPARED if counts.voxels_a and counts.voxels_b else MISSING if counts.voxels_b else SPURIOUS,
         dice=counts.dice,
         iou=counts.iou,
         hd95_mm=hd95_mm(distances),
