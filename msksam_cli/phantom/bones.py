@@ -47,11 +47,11 @@ _FEMORAL_SHAFT = loft(
 )
 _TIBIAL_SHAFT = loft(
     [
-        (-150, -6, -9, 12, 14),
-        (-95, -5, -8, 13, 15),
-        (-70, -4, -7, 14.5, 16),
-        (-52, -3, -6, 18, 18),
-        (-36, -2, -6, 24, 20.5),
+        (-150, -4, -6, 12, 14),
+        (-95, -3, -5, 13, 15),
+        (-70, -2.5, -4.5, 14.5, 16),
+        (-52, -2, -4.5, 18, 18),
+        (-36, -1.5, -5.5, 24, 20.5),
         (-22, -0.5, -7.5, 32, 23),
         (-12, 0, -8.5, 37, 24.8),
         (-4, 0, -9, 37.8, 25),
@@ -60,11 +60,11 @@ _TIBIAL_SHAFT = loft(
 )
 _FIBULAR_SHAFT = loft(
     [
-        (-150, 27, -34, 5.5, 6),
-        (-70, 29.5, -32, 5.5, 6),
-        (-45, 32, -30.5, 5.8, 6.2),
-        (-30, 34, -29, 8, 8.5),
-        (-16, 35, -28, 9.5, 10),
+        (-150, 28, -35, 5.5, 6),
+        (-70, 30, -34, 5.8, 6.2),
+        (-48, 32.5, -33, 6.2, 6.8),
+        (-32, 34.5, -31.5, 9, 9.5),
+        (-18, 35.5, -30.5, 10.5, 10.5),
     ],
     ceiling_mm=-11,
 )
@@ -100,7 +100,8 @@ class Bones:
         ridge = 24.5 + self.groove_depth
         field = smooth_union(field, ellipsoid(points, (16, 7, 32), (13, ridge - 5, 24)), 5.0)
         field = smooth_union(field, ellipsoid(points, (-15, 6, 29), (13, ridge - 6.5, 22)), 5.0)
-        groove = [(0.0, 36.5, 62.0), (0.5, 38.0, 44.0), (0.0, 34.5, 26.0), (0.0, 26.0, 9.0), (0.0, 16.0, -3.0)]
+        field = smooth_union(field, ellipsoid(points, (0, 6, 30), (15, 21, 20.5)), 6.0)
+        groove = [(0, 36.5, 64), (0.5, 37.8, 44), (0, 37.2, 27), (0, 28, 5), (0, 14, -3.5), (0, 3, -5)]
         cut = band(points, groove, (1, 0, 0), 10.0, 6.5 + self.groove_depth)
         field = smooth_difference(field, cut, 7.0)
         return smooth_difference(field, self.notch(points), 3.0)
@@ -108,15 +109,15 @@ class Bones:
     def _condyle(self, points: Points, side: float) -> Field:
         lateral = side > 0
         posterior = ellipsoid(points, (side * 24.5, -11, 22.5), (14.0, 20.5, 20.5 if lateral else 21.0))
-        distal = ellipsoid(points, (side * 24.5, 2, 28), (14.5, 27.5, 26.0))
-        epicondyle = ellipsoid(points, (side * 29.5, -3, 29), (10.5, 14, 14))
+        distal = ellipsoid(points, (side * 22.5, 2, 28), (14.0, 27.0, 26.0))
+        epicondyle = ellipsoid(points, (side * 29.0, -4, 29), (11, 14, 15))
         return smooth_union(smooth_union(posterior, distal, 5.0), epicondyle, 8.0)
 
     def notch(self, points: Points) -> Field:
         """The intercondylar notch, open below and behind."""
         half = self.notch_half_width
-        back = band(points, [(0, -45, 24), (0, -16, 16)], (1, 0, 0), half, 19.0)
-        front = ellipsoid(points, (0, -8, 4), (half * 0.96, 19, 17), tilt_deg=-25)
+        back = band(points, [(0, -48, 22), (0, -21, 15)], (1, 0, 0), half, 17.0)
+        front = ellipsoid(points, (0, -12, 4), (half * 0.96, 16, 15), tilt_deg=-25)
         return smooth_union(back, front, 5.0)
 
     def plateau(self, u: Field, y: Field) -> Field:
@@ -158,7 +159,7 @@ class Bones:
         """Head and shaft, behind and lateral."""
         wide, deep = self.tibial_scale
         local = Points(points.u / np.float32(wide), points.y / np.float32(deep), points.z)
-        styloid = ellipsoid(local, (36, -31, -13), (6, 5.5, 6))
+        styloid = ellipsoid(local, (36, -33, -12), (6, 5.5, 6))
         return smooth_union(_FIBULAR_SHAFT(local, 8.0), styloid, 5.0)
 
     @cached_property

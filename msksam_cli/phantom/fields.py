@@ -20,7 +20,8 @@ Mask = NDArray[np.bool_]
 Vector = tuple[float, float, float]
 
 _TINY = np.float32(1e-6)
-_LOFT_STEP_MM = 1.0
+_LOFT_STEP_MM = 0.1
+_BEYOND_MM = 20.0
 
 
 class Points(NamedTuple):
@@ -63,19 +64,24 @@ class Loft:
     """A tube with elliptical cross-sections along z.
 
     Attributes:
-        table: (n, 5) float64 with columns z, centre u, centre y, half width, half depth in mm, at equal steps of z.
+        table: (n, 5) float32 with columns z, centre u, centre y, half width, half depth in mm, at equal steps of z.
         floor_mm: z below which nothing is inside.
         ceiling_mm: z above which nothing is inside.
     """
 
-    table: NDArray[np.float64]
+    table: Field
     floor_mm: float
     ceiling_mm: float
 
     def __call__(self, points: Points, rounding_mm: float = 4.0) -> Field:
         """Field of the tube; its ends are rounded over `rounding_mm`."""
-        z_knots = self.table[:, 0]
-        cu, cy, a, b = (np.interp(points.z, z_knots, self.table[:, c]).astype(np.float32) for c in range(1, 5))
+        if points.z.size and (
+            points.z.min() > self.ceiling_mm + _BEYOND_MM or points.z.max() < self.floor_mm - _BEYOND_MM
+        ):
+            return np.full(points.z.shape, _BEYOND_MM, dtype=np.float32)
+        steps = (points.z - np.float32(self.table[0, 0])) * np.float32(1 / _LOFT_STEP_MM)
+        rows = np.clip(steps + np.float32(0.5), 0, len(self.table) - 1).astype(np.int32)
+        cu, cy, a, b = (self.table[:, column][rows] for column in range(1, 5))
         su, sy = (points.u - cu) / a, (points.y - cy) / b
         k0 = np.sqrt(su**2 + sy**2)
         k1 = np.sqrt((su / a) ** 2 + (sy / b) ** 2)
@@ -91,7 +97,8 @@ def loft(
     rows = np.array(sorted(knots), dtype=np.float64)
     z = np.arange(rows[0, 0], rows[-1, 0] + _LOFT_STEP_MM / 2, _LOFT_STEP_MM)
     values = PchipInterpolator(rows[:, 0], rows[:, 1:], axis=0)(np.minimum(z, rows[-1, 0]))
-    return Loft(np.column_stack([z, values]), floor_mm, ceiling_mm)
+    table = np.asfortranarray(np.column_stack([z, values]), dtype=np.float32)
+    return Loft(table, floor_mm, ceiling_mm)
 
 
 def band(points: Points, path: Sequence[Vector], across: Vector, half_width: float, half_depth: float) -> Field:

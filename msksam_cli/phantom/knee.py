@@ -19,7 +19,7 @@ from msksam_cli.phantom.bones import Bones
 from msksam_cli.phantom.fields import Field, Mask, Points, ramp
 from msksam_cli.phantom.joint import Joint
 from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape
-from msksam_cli.phantom.soft_tissues import SoftTissues
+from msksam_cli.phantom.soft_tissues import SKIN_MM, SoftTissues
 from msksam_cli.phantom.tissues import KNEE_TISSUES
 
 __all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
@@ -112,6 +112,8 @@ class _Knee:
         """Labels at world points."""
         points = self._template_points(world)
         labels = self._envelope(points)
+        if not labels.any():
+            return labels
         _ligaments(self, points, labels)
         _joint(self, points, labels)
         return labels
@@ -130,7 +132,9 @@ class _Knee:
         labels = np.zeros(points.u.shape, dtype=np.uint8)
         skin = self.soft.skin(points)
         labels[skin < 0] = tissues.SKIN
-        labels[skin < -1.8] = tissues.FAT
+        labels[skin < -SKIN_MM] = tissues.FAT
+        if not labels.any():
+            return labels
         fascia = self.soft.fascia(points, skin)
         for tissue, field in self.soft.muscles(points, fascia):
             labels[(field < _SEPTUM_MM) & (labels != tissues.SKIN) & (labels > 0)] = tissues.FAT

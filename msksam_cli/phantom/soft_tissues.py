@@ -10,7 +10,7 @@ from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bones import Bones
 from msksam_cli.phantom.fields import Field, Loft, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
 
-_SKIN_MM = 1.8
+SKIN_MM = 1.8
 _OVER_PATELLA_MM = 5.5
 
 _SKIN = loft(
@@ -143,7 +143,7 @@ class SoftTissues:
         front = ramp(np.asarray(points.y - np.float32(0.25) * np.abs(points.u)), 30.0, 0.0)
         thigh = 1.0 + 0.4 * ramp(points.z, 30.0, 100.0)
         fat = 3.0 + np.float32(self.fat_thickness - 3.0) * front * thigh
-        return np.asarray(skin + np.float32(_SKIN_MM) + fat, dtype=np.float32)
+        return np.asarray(skin + np.float32(SKIN_MM) + fat, dtype=np.float32)
 
     def muscles(self, points: Points, fascia: Field) -> list[tuple[int, Field]]:
         """(tissue, field) of each muscle group, later ones on top."""
@@ -176,7 +176,7 @@ class SoftTissues:
         tubercle: Vector = (5 * wide, 21.5 * deep, -36)
         top: Vector = (ridge_u, front - 1, middle + 0.9 * half_height)
         notch = self.bones.notch_half_width
-        head: Vector = (38 * wide, -29 * deep, -14)
+        head: Vector = (39 * wide, -31 * deep, -14)
         acl: list[Vector] = [(-1, 1, 0), (notch * 0.72, -17, 24)]
         pcl: list[Vector] = [(-notch * 0.7, 4, 12), (-3, -14, 14.5), (-1, -25, 6), (0, -31 * deep, -8)]
         mcl: list[Vector] = [
