@@ -23,7 +23,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.errors import SeriesError
 from msksam_cli.io.dicom_frames import FrameHeader
 from msksam_cli.io.dicom_geometry import Stack, stack_slices
-from msksam_cli.io.dicom_header import read_header, read_rescale
+from msksam_cli.io.dicom_header import frame_values, read_header, read_rescale
 from msksam_cli.io.dicom_pixels import decode_frame
 
 _SAMPLES_PER_SLICE = 64
@@ -86,9 +86,9 @@ def _read_planes(path: Path, frames: Sequence[int], on_slice: Callable[[], None]
     if header.verdict != "image" or any(frame.defect for frame in header.frames):
         raise SeriesError("files changed while they were read", "Run the command again")
     dataset = pydicom.dcmread(path)
-    planes = []
+    values, planes = frame_values(dataset, len(header.frames)), []
     for frame in frames:
-        slope, intercept = read_rescale(dataset, frame)
+        slope, intercept = read_rescale(values[frame])
         planes.append(Plane(header.frames[frame], decode_frame(dataset, frame), slope, intercept))
         on_slice()
     return planes

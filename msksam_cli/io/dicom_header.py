@@ -6,6 +6,7 @@ Runs inside the reading process (`dicom_worker`): pydicom parses here and nowher
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -92,7 +93,8 @@ def _file_header(header: Dataset, stream: BinaryIO, file_size: int) -> FileHeade
         return FileHeader("skip", reason)
     defect = _syntax_defect(header) or _pixel_format_defect(header) or pixels.defect
     count, frame_defect = _frame_count(header)
-    frames = tuple(_frame(header, index, defect or frame_defect) for index in range(count))
+    values = frame_values(header, count)
+    frames = tuple(_frame(value, index, defect or frame_defect) for index, value in enumerate(values))
     return FileHeader("image", frames=frames)
 
 
@@ -148,8 +150,8 @@ def _frame_count(header: Dataset) -> tuple[int, str]:
     return 1, "" if declared == 1 else f"{declared} frames without a position of their own"
 
 
-def _frame(header: Dataset, index: int, defect: str) -> FrameHeader:
-    value = _FrameValues(header, index)
+def _frame(value: FrameValues, index: int, defect: str) -> FrameHeader:
+    header = value.header
     identifiers = [_text(header, name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
     image_type = _strings(value.get("MRImageFrameTypeSequence", "FrameType", "ImageType"))
     complex_part = _strings(value.get("MRImageFrameTypeSequence", "ComplexImageComponent", ""))
@@ -181,13 +183,12 @@ def _frame(header: Dataset, index: int, defect: str) -> FrameHeader:
     )
 
 
-def read_rescale(header: Dataset, index: int) -> tuple[float, float]:
+def read_rescale(value: FrameValues) -> tuple[float, float]:
     """Slope and intercept of one frame, 1 and 0 when absent.
 
     Raises:
         ValueError: one of them is not a number, or the slope is 0.
     """
-    value = _FrameValues(header, index)
     slope, intercept = (
         value.get("PixelValueTransformationSequence", name) for name in ("RescaleSlope", "RescaleIntercept")
     )
@@ -197,27 +198,24 @@ def read_rescale(header: Dataset, index: int) -> tuple[float, float]:
     return pair
 
 
-def _rescale_defect(value: _FrameValues) -> str:
+def _rescale_defect(value: FrameValues) -> str:
     try:
-        read_rescale(value.header, value.index)
+        read_rescale(value)
     except (ValueError, TypeError):
         return "rescale slope or intercept is not a number other than 0"
     return ""
 
 
-class _FrameValues:
+@dataclass(frozen=True, eq=False)
+class FrameValues:
     """Looks a tag up in a frame's functional groups, then in the shared ones, then in the data set itself."""
 
-    def __init__(self, header: Dataset, index: int) -> None:
-        self.header, self.index = header, index
-        own, shared = (
-            _items(header, name) for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence")
-        )
-        self._groups = own[index : index + 1] + shared[:1]
+    header: Dataset
+    groups: tuple[Dataset, ...]
 
     def get(self, sequence: str, keyword: str, plain_keyword: str | None = None) -> Any:
         """The tag's value or None."""
-        for group in self._groups:
+        for group in self.groups:
             for item in _items(group, sequence)[:1] if sequence else ():
                 value = _value(item, keyword)
                 if value is not None:
@@ -226,7 +224,14 @@ class _FrameValues:
         return _value(self.header, plain) if plain else None
 
 
-def _side(header: Dataset, value: _FrameValues) -> str:
+def frame_values(header: Dataset, count: int) -> list[FrameValues]:
+    """One `FrameValues` for each of `count` frames."""
+    own = _items(header, "PerFrameFunctionalGroupsSequence")
+    shared = tuple(_items(header, "SharedFunctionalGroupsSequence")[:1])
+    return [FrameValues(header, (*own[index : index + 1], *shared)) for index in range(count)]
+
+
+def _side(header: Dataset, value: FrameValues) -> str:
     for text in (
         _text(header, "ImageLaterality"),
         "".join(_strings(value.get("FrameAnatomySequence", "FrameLaterality", ""))),

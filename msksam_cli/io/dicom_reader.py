@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from msksam_cli.errors import SeriesError
+from msksam_cli.errors import EnvironmentFault, SeriesError
 from msksam_cli.io.dicom_frames import FileHeader
 
 BYTES_PER_VOXEL = 48
@@ -32,7 +32,11 @@ class WorkerDiedError(Exception):
 
 
 class Worker:
-    """A running reading process."""
+    """A running reading process.
+
+    Raises:
+        EnvironmentFault: it does not start.
+    """
 
     def __init__(self) -> None:
         package_root = str(Path(__file__).resolve().parents[2])
@@ -46,6 +50,9 @@ class Worker:
             env={**os.environ, **single_thread, "PYTHONPATH": search_path},
             start_new_session=True,
         )
+        if self._process.stdout is None or not self._process.stdout.readline():
+            self.close()
+            raise EnvironmentFault("the process that reads DICOM does not start", "Check the installation")
 
     def ask(self, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], IO[bytes]]]:
         """Send a request and yield replies, with the stream their raw bytes follow on, for as long as one reads.

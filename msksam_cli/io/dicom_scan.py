@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from msksam_cli.core.series import FileRecord, FileState, Refusal, Series
+from msksam_cli.errors import SeriesError
 from msksam_cli.io.dicom_frames import FileHeader, FrameHeader
 from msksam_cli.io.dicom_groups import Entry, Group, group_entries
 from msksam_cli.io.dicom_reader import read_headers
@@ -94,9 +95,16 @@ def _with_clash(frame: FrameHeader, clashes: Iterable[str]) -> FrameHeader:
 
 
 def file_sha256(path: Path) -> str:
-    """Sha256 of a file's content, hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """Sha256 of a file's content, hexadecimal.
+
+    Raises:
+        SeriesError: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SeriesError("a file of the study cannot be read", "Check the disk and its permissions") from error
 
 
 def _refusal(group: Group) -> Refusal | None:

@@ -35,6 +35,7 @@ def main() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     _be_quiet()
+    _send(replies, {"ready": os.getpid()})
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _limit_memory(int(request["memory_bytes"]))

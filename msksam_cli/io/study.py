@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,8 +29,10 @@ def scan_study(study: Path, *, min_slices: int = DEFAULT_MIN_SLICES, use_form: F
     Raises:
         InputError: there is no such folder or file.
     """
-    if not study.exists():
-        raise InputError("the study folder does not exist", "Name an existing folder or NIfTI file")
+    if min_slices < 2:
+        raise ValueError(f"a volume has at least 2 slices, not {min_slices}")
+    if not (study.is_dir() or study.is_file()):
+        raise InputError("there is no such study folder or file", "Name an existing folder or NIfTI file")
     root = study if study.is_dir() else study.parent
     paths, records = _list_files(study)
     nifti_paths = [path for path in paths if path.name.lower().endswith(NIFTI_SUFFIXES)]
@@ -155,8 +158,8 @@ def _nifti_cases(paths: Sequence[Path]) -> list[str]:
     depth = [1] * len(paths)
     for _ in range(max((len(path.parts) for path in paths), default=0)):
         names = [_joined(path, n) for path, n in zip(paths, depth, strict=True)]
-        folded = [name.casefold() for name in names]
-        clashing = [number for number, name in enumerate(folded) if folded.count(name) > 1]
+        counts = Counter(name.casefold() for name in names)
+        clashing = [number for number, name in enumerate(names) if counts[name.casefold()] > 1]
         if not clashing:
             return names
         for number in clashing:
