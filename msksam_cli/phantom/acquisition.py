@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import UsageError
 from msksam_cli.phantom.knee import KneeShape, knee_label_map, sample_knee_shape
-from msksam_cli.phantom.signal import SEQUENCES, Sequence, ideal_signal, scanned
+from msksam_cli.phantom.signal import SEQUENCES, Sequence, ideal_echoes, scanned
 
 _FINEST_SLICE_MM = 0.9
 _AXES_RAS = {
@@ -97,8 +97,8 @@ def acquire_scan(
     fine, weights = _sub_slices(protocol)
     labels = knee_label_map(shape, fine)
     echoes = []
-    for echo in range(1 if first_echo_only else len(sequence.echo_times_ms)):
-        signal = ideal_signal(labels, sequence, seed, echo)
+    wanted = replace(sequence, echo_times_ms=sequence.echo_times_ms[:1]) if first_echo_only else sequence
+    for echo, signal in enumerate(ideal_echoes(labels, wanted, seed)):
         stacked = signal.reshape(*grid.shape, len(weights))
         thick = np.tensordot(stacked, weights, axes=1).astype(np.float32)
         intensities = scanned(thick, grid, sequence, seed, echo)

@@ -1,6 +1,6 @@
 """Bones of the template knee: fields of femur, tibia, patella and fibula.
 
-The template is a right knee, 80 mm across the epicondyles, with the joint line at z = 0 and the middle of the femoral
+The template is a right knee, 82 mm across the epicondyles, with the joint line at z = 0 and the middle of the femoral
 condyles near (0, 0, 24). All lengths here are template mm.
 """
 

@@ -24,9 +24,9 @@ from msksam_cli.phantom.tissues import KNEE_TISSUES
 
 __all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
 
-_TEMPLATE_WIDTH_MM = 80.0
-_TEMPLATE_DEPTH_MM = 61.5
-_TEMPLATE_TIBIA_MM = (75.6, 50.0)
+_TEMPLATE_WIDTH_MM = 82.2
+_TEMPLATE_DEPTH_MM = 63.1
+_TEMPLATE_TIBIA_MM = (75.6, 48.7)
 _BLOCK = 40
 _SEPTUM_MM = 0.6
 _BENDING_WAVES = 6

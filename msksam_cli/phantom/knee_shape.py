@@ -13,28 +13,30 @@ from msksam_cli.errors import UsageError
 class KneeShape:
     """Dimensions of one knee; defaults are means over adults of both sexes.
 
+    Means and spreads are rounded from the sources named; where those give men and women apart, the middle is taken.
+
     Attributes:
         side: "left" or "right".
         epicondylar_width_mm: femoral width across the epicondyles, 81 ± 6 (Terzidis 2012; Mahfouz 2012).
         femoral_depth_mm: anterior to posterior extent of the condyles, 62 ± 4 (Mahfouz 2012; Yue 2011).
-        tibial_width_mm: width of the plateau, 75 ± 5.5 (Servien 2008; Yue 2011).
-        tibial_depth_mm: depth of the plateau, 49 ± 4 (Servien 2008; Yue 2011).
+        tibial_width_mm: width of the plateau, 75 ± 5.5 (Yue 2011).
+        tibial_depth_mm: depth of the plateau, 49 ± 4 (Yue 2011).
         notch_width_mm: width of the intercondylar notch, 20 ± 2 (Anderson 2001; van Eck 2011).
         groove_depth_mm: depth of the trochlear groove, 5.5 ± 1 (Pfirrmann 2000).
         patella_width_mm: 44 ± 4 (Baldwin and House 2005; Yoo 2007).
         patella_height_mm: 42 ± 3.5 (Baldwin and House 2005; Yoo 2007).
         patella_thickness_mm: 22 ± 1.8 without cartilage (Baldwin and House 2005; Iranpour 2008).
-        femoral_cartilage_mm: greatest thickness over the condyles, 2.5 ± 0.3 (Eckstein 2001).
-        medial_tibial_cartilage_mm: greatest thickness, 2.6 ± 0.35 (Eckstein 2001).
-        lateral_tibial_cartilage_mm: greatest thickness, 3.2 ± 0.4 (Eckstein 2001).
-        patellar_cartilage_mm: greatest thickness, 3.6 ± 0.5 (Eckstein 2001).
-        medial_meniscus_width_mm: width of the body, 9.5 ± 1 (Erbagci 2004; Bloecker 2012).
-        lateral_meniscus_width_mm: width of the body, 10.5 ± 1 (Erbagci 2004; Bloecker 2012).
-        meniscus_height_mm: height at the periphery, 6.2 ± 0.6 (Erbagci 2004; Bloecker 2012).
-        fat_thickness_mm: subcutaneous fat on the medial and posterior side, 8 ± 3.
+        femoral_cartilage_mm: greatest thickness over the condyles, 2.5 ± 0.3 (Eckstein 2001, also the next three).
+        medial_tibial_cartilage_mm: greatest thickness, 2.6 ± 0.35.
+        lateral_tibial_cartilage_mm: greatest thickness, 3.2 ± 0.4.
+        patellar_cartilage_mm: greatest thickness, 3.8 ± 0.5.
+        medial_meniscus_width_mm: width of the body, 9.5 ± 1 (Erbagci 2004; Bloecker 2011, also the next two).
+        lateral_meniscus_width_mm: width of the body, 10.5 ± 1.
+        meniscus_height_mm: height at the periphery, 6.2 ± 0.6.
+        fat_thickness_mm: subcutaneous fat on the medial and posterior side, 8 ± 2.5.
         muscle_bulk: factor on the girth of muscles, 1 ± 0.08.
         flexion_deg: bend of the knee, 5 ± 4, never below 0 (a knee coil).
-        rotation_deg: turn of the leg about its long axis, 0 ± 6.
+        rotation_deg: turn of the leg about its long axis, 0 ± 5; positive turns the front inwards.
         bending_mm: size of the smooth deformation that makes each knee its own.
         bending_seed: which deformation.
     """
@@ -52,7 +54,7 @@ class KneeShape:
     femoral_cartilage_mm: float = 2.5
     medial_tibial_cartilage_mm: float = 2.6
     lateral_tibial_cartilage_mm: float = 3.2
-    patellar_cartilage_mm: float = 3.6
+    patellar_cartilage_mm: float = 3.8
     medial_meniscus_width_mm: float = 9.5
     lateral_meniscus_width_mm: float = 10.5
     meniscus_height_mm: float = 6.2

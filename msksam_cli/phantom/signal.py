@@ -1,10 +1,11 @@
 """What an MR scanner would show of a label map: relaxation at 3 T, signal equations, texture, coil and noise.
 
 Times are in ms. Sources of relaxation times at 3 T: Gold et al. 2004 (AJR 183:343; cartilage, fluid, muscle, fat,
-marrow), Stanisz et al. 2005 (MRM 54:507; cartilage, muscle), Jordan et al. 2013 (EJR 82:734; cartilage, fluid, muscle,
-fat), de Bazelaire et al. 2004 (Radiology 230:652; marrow, fat). Meniscus, ligament, tendon, skin and cortical bone lie
-within the ranges of reviews of short-T2 tissues and are rounded. Proton densities are apparent ones: muscle's is
-lowered by magnetisation transfer in multi-slice imaging, that of vessels by flow.
+marrow), Stanisz et al. 2005 (MRM 54:507; cartilage, muscle), Pai et al. 2008 (MRI 26:1215; T2 of cartilage and
+muscle), Jordan et al. 2013 (EJR 82:734), de Bazelaire et al. 2004 (Radiology 230:652; marrow, fat). Meniscus,
+ligament, tendon, skin and cortical bone lie within the ranges of reviews of short-T2 tissues and are rounded. Proton
+densities are apparent ones: muscle's is lowered by magnetisation transfer in multi-slice imaging, that of vessels by
+flow.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ FloatImage = NDArray[np.float32]
 _FULL_SCALE = 1000.0
 _SHELL_BLUR_MM = 1.6
 _POINT_SPREAD_VOXELS = 0.45
+_TRABECULAR_SPIN_ECHO, _TRABECULAR_GRADIENT_ECHO = 0.07, 0.16
+_DEEP_LAYER_LOSS, _DEEP_LAYER_MM = 0.30, 1.6
+_SEPTUM_LOSS = 0.30
 
 
 @dataclass(frozen=True)
@@ -171,25 +175,33 @@ def render(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> Fl
 
 
 def ideal_signal(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
-    """Signal without coil and noise: tissues with texture, dark cortical shells, layered cartilage; float32.
+    """Signal of one echo without coil and noise, (I, J, K) float32; see `ideal_echoes`."""
+    return ideal_echoes(labels, replace(sequence, echo_times_ms=(sequence.echo_times_ms[echo],)), seed)[0]
 
-    Each tissue's relaxation varies by some per cent with the seed.
+
+def ideal_echoes(labels: LabelMap, sequence: Sequence, seed: int) -> list[FloatImage]:
+    """Signals of all echoes without coil and noise: textured tissues, dark cortical shells, layered cartilage.
+
+    Each tissue's relaxation varies by some per cent with the seed, equally for all echoes.
     """
     rng = np.random.default_rng([seed, 1])
-    echo_time = sequence.echo_times_ms[echo]
-    table = np.zeros(256, dtype=np.float32)
-    for index in labels.tissues.indices:
-        table[index] = tissue_signal(_varied(RELAXATION[index], rng), sequence, echo_time)
-    cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time))
+    relaxation = {index: _varied(RELAXATION[index], rng) for index in labels.tissues.indices}
+    trabecular = _TRABECULAR_SPIN_ECHO if sequence.kind == "spin-echo" else _TRABECULAR_GRADIENT_ECHO
     values = labels.values
-    signal = table[values] * _texture(values, labels.grid, rng, 0.07 if sequence.kind == "spin-echo" else 0.16)
-    bone = _bone_mask(labels)
+    texture = _texture(values, labels.grid, rng, trabecular)
+    bone = (values >= tissues.FEMUR) & (values <= tissues.FIBULA)
     depth = _depth_in_bone_mm(bone, labels.grid)
     shell = _cortical_part(depth, labels.grid) * bone
-    signal = signal * (1 - shell) + cortex * shell
     cartilage = (values >= tissues.FEMORAL_CARTILAGE) & (values <= tissues.PATELLAR_CARTILAGE)
-    deep_layer = np.float32(0.30) * np.clip(1 + depth / np.float32(1.6), 0, 1) * cartilage
-    return np.asarray(signal * (1 - deep_layer), dtype=np.float32)
+    texture *= 1 - np.float32(_DEEP_LAYER_LOSS) * np.clip(1 + depth / np.float32(_DEEP_LAYER_MM), 0, 1) * cartilage
+    echoes = []
+    for echo_time in sequence.echo_times_ms:
+        table = np.zeros(256, dtype=np.float32)
+        for index, tissue in relaxation.items():
+            table[index] = tissue_signal(tissue, sequence, echo_time)
+        cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time))
+        echoes.append(np.asarray(table[values] * texture * (1 - shell) + cortex * shell, dtype=np.float32))
+    return echoes
 
 
 def scanned(signal: FloatImage, grid: Grid, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
@@ -221,13 +233,9 @@ def _in_plane(grid: Grid) -> NDArray[np.float64]:
     return np.asarray(np.where(spacing > 1.6 * spacing.min(), 0.0, 1.0))
 
 
-def _bone_mask(labels: LabelMap) -> NDArray[np.float32]:
-    return ((labels.values >= tissues.FEMUR) & (labels.values <= tissues.FIBULA)).astype(np.float32)
-
-
-def _depth_in_bone_mm(bone: NDArray[np.float32], grid: Grid) -> FloatImage:
+def _depth_in_bone_mm(bone: NDArray[np.bool_], grid: Grid) -> FloatImage:
     """Signed depth below the bone's surface in mm, true to about 3 mm: the inverse of a blurred edge."""
-    blurred = ndimage.gaussian_filter(bone, _SHELL_BLUR_MM / np.array(grid.spacing_mm), truncate=3)
+    blurred = ndimage.gaussian_filter(bone.astype(np.float32), _SHELL_BLUR_MM / np.array(grid.spacing_mm), truncate=3)
     depth = special.ndtri(np.clip(blurred, 1e-3, 1 - 1e-3)) * _SHELL_BLUR_MM
     return np.asarray(depth, dtype=np.float32)
 
@@ -258,10 +266,11 @@ def _texture(
     weights[tissues.FEMORAL_CARTILAGE : tissues.PATELLAR_CARTILAGE + 1] = (0.05, 0.08, 0.0)
     weights[tissues.MEDIAL_MENISCUS : tissues.QUADRICEPS_TENDON + 1] = (0.10, 0.12, 0.06)
     weights[tissues.QUADRICEPS : tissues.LEG_MUSCLES + 1] = (0.03, 0.05, 0.07)
-    weights[tissues.FAT] = (0.09, 0.07, 0.05)
+    weights[tissues.FAT] = (0.05, 0.07, 0.04)
     weights[tissues.SKIN : tissues.POPLITEAL_VESSELS + 1] = (0.05, 0.08, 0.0)
     texture = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
-    return np.asarray(np.maximum(texture, 0.05), dtype=np.float32)
+    septa = np.exp(-((_noise(grid, (2.6, 2.6, 4.0), rng) / np.float32(0.10)) ** 2)) * (values == tissues.FAT)
+    return np.asarray(np.maximum(texture - np.float32(_SEPTUM_LOSS) * septa, 0.05), dtype=np.float32)
 
 
 def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
