@@ -126,7 +126,10 @@ def _has_geometry(header: Dataset) -> bool:
 
 def _syntax_defect(header: Dataset) -> str:
     syntax = transfer_syntax(header)
-    return "" if syntax in DECODER_PLUGINS else f"transfer syntax {UID(syntax).name} has no decoder here"
+    if syntax in DECODER_PLUGINS:
+        return ""
+    name = UID(syntax).name if syntax in UID_dictionary else "unknown"
+    return f"no decoder for its transfer syntax ({name})"
 
 
 def _pixel_format_defect(header: Dataset) -> str:

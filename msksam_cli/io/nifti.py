@@ -7,6 +7,7 @@ the header fields of the image they lie on.
 from __future__ import annotations
 
 import gzip
+import math
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -113,7 +114,7 @@ def write_volume(path: Path, volume: Volume, form: NiftiForm) -> None:
 def _read_values(path: Path, opened: NiftiHeader) -> NDArray[Any]:
     """Voxels (I, J, K) after scaling; the file is read to its end, where a damaged copy shows."""
     dtype, shape = voxel_dtype(opened.header), opened.grid.shape
-    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    size = math.prod(shape) * dtype.itemsize
     with open_content(path) as stream:
         stream.read(voxel_offset(opened.header))
         content = stream.read(size)

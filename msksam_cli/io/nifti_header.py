@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -78,12 +79,12 @@ def read_header(path: Path, use_form: FormChoice = "") -> NiftiHeader:
         SeriesError: the file is no usable 3-D image, with the reason.
     """
     with open_content(path) as stream:
-        header = _parse_header(stream.read(540))
+        header, raw = _parse_header(stream.read(_HEADER_SIZE[2]))
     shape = _shape_3d(header)
     _check_declared_size(path, header, shape)
     affine, notes = _affine(header, shape, use_form)
     grid = _unsheared_grid(shape, affine)
-    return NiftiHeader(grid, _form_of(header, notes), header)
+    return NiftiHeader(grid, _form_of(raw, notes), header)
 
 
 def form_from_grid(grid: Grid) -> NiftiForm:
@@ -132,8 +133,8 @@ def _quiet_nibabel() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _parse_header(content: bytes) -> Any:
-    """nibabel's header of version 1 or 2, by the size of header that the first four bytes give."""
+def _parse_header(content: bytes) -> tuple[Any, Any]:
+    """nibabel's header of version 1 or 2, by the size that the first four bytes give: repaired, and as stored."""
     sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
     version = next((version for version, size in _HEADER_SIZE.items() if size in sizes), None)
     if version is None or len(content) < _HEADER_SIZE[version]:
@@ -142,11 +143,12 @@ def _parse_header(content: bytes) -> Any:
     try:
         with _quiet_nibabel():
             header = kind(content[: _HEADER_SIZE[version]], check=True)
+            raw = kind(content[: _HEADER_SIZE[version]], check=False)
     except _PARSE_ERRORS as error:
         raise SeriesError("NIfTI header is damaged") from error
     if bytes(header["magic"])[:2] != b"n+":
         raise SeriesError("NIfTI header and image are separate files", "Convert the pair to one .nii.gz file")
-    return header
+    return header, raw
 
 
 def _shape_3d(header: Any) -> Shape:
@@ -162,15 +164,15 @@ def _shape_3d(header: Any) -> Shape:
 def _check_declared_size(path: Path, header: Any, shape: Shape) -> None:
     """Refuse sizes that the file cannot hold or the machine cannot take."""
     dtype = voxel_dtype(header)
-    reason = check_fits_memory(shape, dtype.itemsize + _READING_BYTES_PER_VOXEL)
-    if reason:
-        raise SeriesError(reason)
-    declared = voxel_offset(header) + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    declared = voxel_offset(header) + math.prod(shape) * dtype.itemsize
     size = path.stat().st_size
     with path.open("rb") as stream:
         holds = size * _DEFLATE_LIMIT if stream.read(2) == b"\x1f\x8b" else size
     if declared > holds:
         raise SeriesError(f"file is cut short: {declared} bytes declared, at most {holds} there", "Copy the file again")
+    reason = check_fits_memory(shape, dtype.itemsize + _READING_BYTES_PER_VOXEL)
+    if reason:
+        raise SeriesError(reason)
 
 
 def voxel_dtype(header: Any) -> np.dtype[Any]:
