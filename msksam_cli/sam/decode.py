@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import chain
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam, box_mask_prompt
+from msksam_cli.sam.threads import map_over_cores
 
-CPU_CHUNK = 4
 GPU_CHUNK = 64
-
-_Signature = tuple[bool, int]
 
 
 def decode_slice(
@@ -33,7 +31,7 @@ def decode_slice(
         embedding: the slice.
         prompts: boxes and points in pixels of the slice.
         box_as_mask: whether boxes are also given as dense masks, see `box_mask_prompt`.
-        chunk: prompts at once; 4 on a CPU and 64 elsewhere when None.
+        chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere.
 
     Returns:
         One `MaskPrediction` per prompt with four candidates: 0 is the decoder's single answer, 1 to 3 its
@@ -44,24 +42,25 @@ def decode_slice(
     """
     for prompt in prompts:
         prompt.check_inside(embedding.slice_shape)
-    groups: dict[_Signature, list[int]] = {}
+    on_cpu = sam.device.type == "cpu"
+    batches = _batches(prompts, chunk or (1 if on_cpu else GPU_CHUNK))
+    frame, features = Frame(embedding.slice_shape, sam.image_encoder.img_size), _features(sam, embedding)
+
+    def answer(positions: Sequence[int]) -> list[MaskPrediction]:
+        return _decode_batch(sam, features, frame, [prompts[position] for position in positions], box_as_mask)
+
+    answered = map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches]
+    by_position = dict(zip(chain(*batches), chain(*answered), strict=True))
+    return [by_position[position] for position in range(len(prompts))]
+
+
+def _batches(prompts: Sequence[Prompt], size: int) -> list[list[int]]:
+    """Positions of prompts that can share a forward pass: equal kinds and number of parts, at most `size` of them."""
+    alike: dict[tuple[bool, int], list[int]] = {}
     for position, prompt in enumerate(prompts):
-        groups.setdefault(_signature(prompt), []).append(position)
-    size = chunk or (CPU_CHUNK if sam.device.type == "cpu" else GPU_CHUNK)
-    frame = Frame(embedding.slice_shape, sam.image_encoder.img_size)
-    answers: dict[int, MaskPrediction] = {}
-    with torch.inference_mode():
-        features = _features(sam, embedding)
-        for positions in groups.values():
-            left = iter(positions)
-            while batch := list(islice(left, size)):
-                predictions = _decode_batch(sam, features, frame, [prompts[i] for i in batch], box_as_mask)
-                answers.update(zip(batch, predictions, strict=True))
-    return [answers[position] for position in range(len(prompts))]
-
-
-def _signature(prompt: Prompt) -> _Signature:
-    return prompt.box is not None, len(prompt.points.xy) if prompt.points else 0
+        parts = prompt.box is not None, len(prompt.points.xy) if prompt.points else 0
+        alike.setdefault(parts, []).append(position)
+    return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
 
 
 def _features(sam: Sam, embedding: Embedding) -> Tensor:
@@ -74,19 +73,20 @@ def _features(sam: Sam, embedding: Embedding) -> Tensor:
 def _decode_batch(
     sam: Sam, features: Tensor, frame: Frame, prompts: Sequence[Prompt], box_as_mask: bool
 ) -> list[MaskPrediction]:
-    points, boxes = _points(frame, prompts, sam.device), _boxes(frame, prompts, sam.device)
-    masks = None
-    if boxes is not None and box_as_mask:
-        masks = box_mask_prompt(boxes, frame.side_px, sam.prompt_encoder.mask_input_size[0])
-    sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
-    low_res, iou_predictions = sam.mask_decoder.predict_masks(
-        image_embeddings=features,
-        image_pe=sam.prompt_encoder.get_dense_pe(),
-        sparse_prompt_embeddings=sparse,
-        dense_prompt_embeddings=dense,
-    )
-    logits = sam.postprocess_masks(low_res, frame.resized_shape, frame.slice_shape).cpu().numpy()
-    scores = iou_predictions.cpu().numpy()
+    with torch.inference_mode():
+        points, boxes = _points(frame, prompts, sam.device), _boxes(frame, prompts, sam.device)
+        masks = None
+        if boxes is not None and box_as_mask:
+            masks = box_mask_prompt(boxes, frame.side_px, sam.prompt_encoder.mask_input_size[0])
+        sparse, dense = sam.prompt_encoder(points=points, boxes=boxes, masks=masks)
+        low_res, iou_predictions = sam.mask_decoder.predict_masks(
+            image_embeddings=features,
+            image_pe=sam.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        logits = sam.postprocess_masks(low_res, frame.resized_shape, frame.slice_shape).cpu().numpy()
+        scores = iou_predictions.cpu().numpy()
     return [
         MaskPrediction(logits[n].astype(np.float32), scores[n].astype(np.float32), prompt)
         for n, prompt in enumerate(prompts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault
 from msksam_cli.sam.frame import FRAME_VERSION, Frame
 from msksam_cli.sam.model import Sam
+from msksam_cli.sam.threads import cores, map_over_cores
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -62,7 +62,8 @@ def encode_slices(
         EnvironmentFault: one slice alone does not fit the device's memory.
     """
     if sam.device.type == "cpu":
-        return _encode_on_cpu(sam, slices, precision, batch_size)
+        workers = batch_size or _cpu_workers(sam)
+        return map_over_cores(lambda pixels: _encode_batch(sam, [pixels], precision)[0], slices, workers)
     embeddings: list[Embedding] = []
     size = batch_size or _GPU_BATCH
     while len(embeddings) < len(slices):
@@ -95,28 +96,11 @@ def encoder_sha256(sam: Sam, arch: str) -> str:
     return digest.hexdigest()
 
 
-def _encode_on_cpu(
-    sam: Sam, slices: Sequence[NDArray[np.uint8]], precision: str, batch_size: int | None
-) -> list[Embedding]:
-    workers = min(batch_size or _cpu_workers(sam), max(len(slices), 1))
-    intra_op_threads = torch.get_num_threads()
-
-    def encode_one(pixels: NDArray[np.uint8]) -> Embedding:
-        return _encode_batch(sam, [pixels], precision)[0]
-
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            return list(pool.map(encode_one, slices))
-        finally:
-            torch.set_num_threads(intra_op_threads)
-
-
 def _cpu_workers(sam: Sam) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if sam.image_encoder.img_size < 1024 or not hasattr(os, "sysconf"):
-        return cores
+        return cores()
     free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(min(cores, free_bytes // _BYTES_PER_CPU_WORKER), 1)
+    return max(min(cores(), free_bytes // _BYTES_PER_CPU_WORKER), 1)
 
 
 def _encode_batch(sam: Sam, slices: Sequence[NDArray[np.uint8]], precision: str) -> list[Embedding]:
