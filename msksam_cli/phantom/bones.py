@@ -102,7 +102,7 @@ class Bones:
         field = smooth_union(field, ellipsoid(points, (-15, 6, 29), (13, ridge - 6.5, 22)), 5.0)
         field = smooth_union(field, ellipsoid(points, (0, 6, 30), (15, 21, 20.5)), 6.0)
         groove = [(0, 36.5, 64), (0.5, 37.8, 44), (0, 37.2, 27), (0, 28, 5), (0, 14, -3.5), (0, 3, -5)]
-        cut = band(points, groove, (1, 0, 0), 10.0, 6.5 + self.groove_depth)
+        cut = band(points, groove, (1, 0, 0), 10.0, 4.5 + self.groove_depth)
         field = smooth_difference(field, cut, 7.0)
         return smooth_difference(field, self.notch(points), 3.0)
 
@@ -174,7 +174,7 @@ class Bones:
 
     def _facet(self, u: Field, z: Field) -> Field:
         """Depth of the articular side against its ridge: two facets, curved a little from top to bottom."""
-        ridge = np.sqrt(np.where(u > 0, 0.30 * u, 0.36 * u) ** 2 + 4.0) - 2.0
+        ridge = np.sqrt(np.where(u > 0, 0.38 * u, 0.34 * u) ** 2 + 1.0) - 1.0
         return np.asarray(ridge + 0.004 * (z - 3.0) ** 2, dtype=np.float32)
 
     def patella(self, points: Points) -> Field:

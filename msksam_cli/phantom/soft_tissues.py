@@ -11,7 +11,7 @@ from msksam_cli.phantom.bones import Bones
 from msksam_cli.phantom.fields import Field, Loft, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
 
 SKIN_MM = 1.8
-_OVER_PATELLA_MM = 5.5
+_OVER_BONE_MM = 5.5
 
 _SKIN = loft(
     [
@@ -133,10 +133,11 @@ class SoftTissues:
     muscle_bulk: float = 1.0
 
     def skin(self, points: Points) -> Field:
-        """Field of the leg's outside; it always covers the patella."""
+        """Field of the leg's outside; it always covers patella and fibula."""
         grown = np.float32(0.75 * (self.fat_thickness - 8.0))
-        over_patella = np.asarray(self.bones.patella(points) - np.float32(_OVER_PATELLA_MM))
-        return smooth_union(np.asarray(_SKIN(points) - grown), over_patella, 16.0)
+        bone = np.minimum(self.bones.patella(points), self.bones.fibula(points))
+        over_bone = np.asarray(bone - np.float32(_OVER_BONE_MM))
+        return smooth_union(np.asarray(_SKIN(points) - grown), over_bone, 16.0)
 
     def fascia(self, points: Points, skin: Field) -> Field:
         """Field of the muscular leg inside the subcutaneous fat, which is thin in front and thick behind."""
