@@ -20,6 +20,7 @@ from msksam_cli.core.prompts import Prompt
 from msksam_cli.core.slicing import intensity_window, plane_axes, slice_uint8
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.errors import GridMismatchError
 from msksam_cli.io.atomic import write_atomic
 from msksam_cli.io.figure_views import View, view_across
 
@@ -29,7 +30,9 @@ Picture = Any
 Window = tuple[slice, slice, slice]
 Entry = tuple[tuple[int, int, int] | None, str]
 
-_WIDTH_PX, _COLUMNS, _SLICES = 1400, 4, 12
+_WIDTH_PX, _SLICES = 1400, 12
+_COLUMNS = (4, 6)
+_KEPT_SCALE = 0.85
 _MOST_PLANES_PX, _MOST_SLICE_PX = 440, 420
 _GAP_PX, _FONT_PX, _LINE_PX = 6, 15, 26
 _MARGIN_MM = 12.0
@@ -76,6 +79,7 @@ def write_overlay(
     """Write `overlay_png` as a file.
 
     Raises:
+        GridMismatchError: image and labels lie on different grids.
         EnvironmentFault: the file cannot be written.
     """
     content = overlay_png(volume, labels, prompts, title)
@@ -90,11 +94,14 @@ def overlay_png(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt] = ()
         labels: labels on the same grid; without a labelled voxel the slices are spread over the whole volume.
         prompts: boxes and points to draw on the slices of the grid's slice axis.
         title: a line above the pictures, "" for none.
+
+    Raises:
+        GridMismatchError: image and labels lie on different grids.
     """
-    if volume.grid.shape != labels.grid.shape:
-        raise ValueError(f"image of shape {volume.grid.shape} under labels of shape {labels.grid.shape}")
+    if not labels.grid.matches(volume.grid):
+        raise GridMismatchError("labels and image lie on different grids", "Give the image the labels were drawn on")
     stream = io.BytesIO()
-    _overlay(volume, labels, prompts, title).save(stream, format="PNG", optimize=True)
+    _overlay(volume, labels, prompts, title).save(stream, format="PNG", compress_level=6)
     return stream.getvalue()
 
 
@@ -104,9 +111,9 @@ def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title:
     subject = _Subject(volume, labels, intensity_window(volume.intensities), present)
     lines = [_text_line([(None, title)])] if title else []
     lines.append(_beside([_tile(subject, cut, ()) for cut in _plane_cuts(labels)]))
-    cuts = _slice_cuts(labels)
+    cuts, columns = _slice_cuts(labels)
     tiles = [_tile(subject, cut, [p for p in prompts if p.slice_index == cut.index]) for cut in cuts]
-    lines += [_beside(tiles[start : start + _COLUMNS]) for start in range(0, len(tiles), _COLUMNS)]
+    lines += [_beside(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     legend: list[Entry] = [(tissue.rgb, tissue.name) for tissue in present]
     return _below([*lines, *_legend_lines(legend or [(None, "no voxel is labelled")])])
 
@@ -122,8 +129,11 @@ def _plane_cuts(labels: LabelMap) -> list[_Cut]:
     return [_Cut(cut.view, cut.index, whole, scale) for cut in at_one]
 
 
-def _slice_cuts(labels: LabelMap) -> list[_Cut]:
-    """Slices from the first to the last that is labelled, cropped to the labels with a margin."""
+def _slice_cuts(labels: LabelMap) -> tuple[list[_Cut], int]:
+    """Slices from the first to the last that is labelled, cropped to the labels with a margin, and how many make a row.
+
+    Narrow slices stand in longer rows, unless that makes them much smaller.
+    """
     grid, axis = labels.grid, labels.grid.slice_axis
     window = _labelled_window(labels)
     view = view_across(grid, axis)
@@ -132,9 +142,9 @@ def _slice_cuts(labels: LabelMap) -> list[_Cut]:
     shown = tuple(_widened(part, grid.shape[n], grid.spacing_mm[n]) for n, part in enumerate(window))
     window = (shown[0], shown[1], shown[2])
     width, height = _Cut(view, first, window, 1.0).size_px
-    column_px = (_WIDTH_PX - (_COLUMNS - 1) * _GAP_PX) / _COLUMNS
-    scale = min(column_px / width, _MOST_SLICE_PX / height)
-    return [_Cut(view, int(index), window, scale) for index in indices]
+    scales = {n: min((_WIDTH_PX - (n - 1) * _GAP_PX) / n / width, _MOST_SLICE_PX / height) for n in _COLUMNS}
+    columns = max(n for n in _COLUMNS if scales[n] >= _KEPT_SCALE * max(scales.values()))
+    return [_Cut(view, int(index), window, scales[columns]) for index in indices], columns
 
 
 def _labelled_window(labels: LabelMap) -> Window:
@@ -153,12 +163,13 @@ def _widened(part: slice, size: int, spacing_mm: float) -> slice:
 
 
 def _richest(labels: LabelMap, axis: int) -> int:
-    """The index along an axis whose plane shows most tissues, and of those most labelled voxels; else the middle."""
-    per_plane = np.moveaxis(labels.values, axis, 0)
-    counts = [np.bincount(plane.ravel())[1:] for plane in per_plane]
-    scores = [(int(np.count_nonzero(count)), int(count.sum())) for count in counts]
-    best = max(scores)
-    return scores.index(best) if best[0] else labels.grid.shape[axis] // 2
+    """The index along an axis whose plane shows the largest parts of the most tissues; the middle without labels."""
+    planes = np.moveaxis(labels.values, axis, 0)
+    counts = [np.bincount(plane[plane > 0], minlength=labels.tissues.indices[-1] + 1) for plane in planes]
+    profiles = np.stack(counts)[:, list(labels.tissues.indices)]
+    if not profiles.any():
+        return labels.grid.shape[axis] // 2
+    return int((profiles / np.maximum(profiles.max(axis=0), 1)).sum(axis=1).argmax())
 
 
 def _tile(subject: _Subject, cut: _Cut, prompts: Sequence[Prompt]) -> Picture:
@@ -228,15 +239,14 @@ def _tile_xy(cut: _Cut, xy: tuple[float, float]) -> tuple[float, float]:
 
 
 def _draw_letters(draw: Any, cut: _Cut) -> None:
-    """Anatomical directions at the edges, and which slice this is, in a corner."""
+    """Anatomical directions at three edges, and at the fourth which slice this is."""
     width, height = cut.size_px
-    left, top, right, bottom = cut.view.letters
+    left, top, right, _ = cut.view.letters
     places = (
         (left, (5, height / 2), "lm"),
         (top, (width / 2, 4), "mt"),
         (right, (width - 5, height / 2), "rm"),
-        (bottom, (width / 2, height - 4), "mb"),
-        (f"{cut.view.plane} {'ijk'[cut.view.slice_axis]} = {cut.index}", (5, height - 4), "lb"),
+        (f"{cut.view.plane}  {'ijk'[cut.view.slice_axis]}={cut.index}", (5, height - 4), "lb"),
     )
     for text, place, anchor in places:
         draw.text(place, text, fill=_INK, font=_font(), anchor=anchor, stroke_width=2, stroke_fill=_PAPER)
@@ -275,7 +285,8 @@ def _font() -> Any:
 
 
 def _beside(tiles: Sequence[Picture]) -> Picture:
-    row = Image.new("RGB", (_WIDTH_PX, max(tile.height for tile in tiles)), _PAPER)
+    width = sum(tile.width + _GAP_PX for tile in tiles) - _GAP_PX
+    row = Image.new("RGB", (width, max(tile.height for tile in tiles)), _PAPER)
     x = 0
     for tile in tiles:
         row.paste(tile, (x, 0))
@@ -284,7 +295,9 @@ def _beside(tiles: Sequence[Picture]) -> Picture:
 
 
 def _below(rows: Sequence[Picture]) -> Picture:
-    figure = Image.new("RGB", (_WIDTH_PX, sum(row.height + _GAP_PX for row in rows) - _GAP_PX), _PAPER)
+    figure = Image.new(
+        "RGB", (max(row.width for row in rows), sum(row.height + _GAP_PX for row in rows) - _GAP_PX), _PAPER
+    )
     y = 0
     for row in rows:
         figure.paste(row, (0, y))

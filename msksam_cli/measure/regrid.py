@@ -1,4 +1,4 @@
-"""Labels taken to another grid by nearest neighbour."""
+"""Labels taken to another grid: exactly where both are one lattice, else by nearest neighbour."""
 
 from __future__ import annotations
 
@@ -6,6 +6,27 @@ import numpy as np
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
+from msksam_cli.measure.overlap import LabelArray
+
+
+def reordered_labels(label_map: LabelMap, grid: Grid, tolerance_voxels: float = 0.1) -> LabelMap | None:
+    """The label map with its axes permuted and reversed so that it lies on `grid`; None when that cannot be.
+
+    Two programs may store one volume in different axis orders; this undoes it without touching a value.
+    """
+    steps = np.linalg.inv(grid.affine)[:3, :3] @ label_map.grid.affine[:3, :3]
+    sources = np.abs(steps).argmax(axis=1)
+    if sorted(sources) != [0, 1, 2]:
+        return None
+    values: LabelArray = np.transpose(label_map.values, sources)
+    affine = label_map.grid.affine[:, [*sources, 3]]
+    for axis, source in enumerate(sources):
+        if steps[axis, source] < 0:
+            values = np.flip(values, axis)
+            affine[:, 3] += (values.shape[axis] - 1) * affine[:, axis]
+            affine[:, axis] *= -1
+    found = Grid((values.shape[0], values.shape[1], values.shape[2]), affine)
+    return LabelMap(values, grid, label_map.tissues) if grid.matches(found, tolerance_voxels) else None
 
 
 def labels_on_grid(label_map: LabelMap, grid: Grid) -> LabelMap:

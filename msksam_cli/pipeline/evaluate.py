@@ -23,7 +23,7 @@ from msksam_cli.measure.comparison import (
     summarize_tissues,
     with_empty_comparisons,
 )
-from msksam_cli.measure.regrid import labels_on_grid
+from msksam_cli.measure.regrid import labels_on_grid, reordered_labels
 from msksam_cli.pipeline.case_matching import Pair, Unusable, pair_volumes
 from msksam_cli.pipeline.evaluation_page import evaluation_page
 from msksam_cli.pipeline.label_matching import LabelMatching, match_labels, value_names
@@ -117,15 +117,18 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
 
 def read_pair(pair: Pair, resample: bool) -> tuple[LabelMap, LabelMap]:
-    """Prediction and reference on the reference's grid.
+    """Prediction and reference on the reference's grid; another order of the same axes is undone without loss.
 
     Raises:
         GridMismatchError: the grids differ and `resample` is false.
         InputError: a volume cannot be read.
     """
     prediction, reference = read_label_map(pair.prediction), read_label_map(pair.reference)
-    if prediction.grid.matches(reference.grid, _GRID_TOLERANCE_VOXELS):
+    if reference.grid.matches(prediction.grid, _GRID_TOLERANCE_VOXELS):
         return prediction, reference
+    reordered = reordered_labels(prediction, reference.grid, _GRID_TOLERANCE_VOXELS)
+    if reordered is not None:
+        return reordered, reference
     if not resample:
         raise _grid_mismatch(prediction.grid, reference.grid)
     return labels_on_grid(prediction, reference.grid), reference
