@@ -25,6 +25,9 @@ LOW_RES_PER_EMBEDDING = 4
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
+# What an encoder expects of grey levels 0…255: mean and deviation to scale by, per channel. MedSAM was trained on 0…1.
+NORMALISATIONS = {"imagenet": (PIXEL_MEAN, PIXEL_STD), "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))}
+
 _BOX_MASK_LOGIT = 4.0
 
 
@@ -89,25 +92,27 @@ ARCHITECTURES: Mapping[str, Architecture] = {
 }
 
 
-def build_sam(arch: str | Architecture, image_side_px: int | None = None) -> Sam:
+def build_sam(arch: str | Architecture, image_side_px: int | None = None, *, normalisation: str = "imagenet") -> Sam:
     """A network with fresh random weights, in evaluation mode.
 
     Args:
         arch: a name in `ARCHITECTURES`, or an architecture of your own.
         image_side_px: side of the square input; the architecture's own when None.
+        normalisation: key of `NORMALISATIONS`.
 
     Returns:
         `segment_anything.modeling.Sam` with `image_encoder`, `prompt_encoder` and `mask_decoder`; the encoder maps
         (B, 3, S, S) to (B, 256, S / stride, S / stride), the decoder's low-res logits are 4 times as wide.
 
     Raises:
-        KeyError: no architecture has this name.
+        KeyError: no architecture or normalisation has this name.
         ValueError: the side is no multiple of the stride.
     """
     architecture = ARCHITECTURES[arch] if isinstance(arch, str) else arch
     side_px = image_side_px or architecture.image_side_px
     if side_px % architecture.stride_px:
         raise ValueError(f"{architecture.name} needs a side that is a multiple of {architecture.stride_px}: {side_px}")
+    pixel_mean, pixel_std = NORMALISATIONS[normalisation]
     embedding_side = side_px // architecture.stride_px
     sam = modeling.Sam(
         image_encoder=architecture.make_encoder(side_px),
@@ -126,8 +131,8 @@ def build_sam(arch: str | Architecture, image_side_px: int | None = None) -> Sam
             iou_head_depth=3,
             iou_head_hidden_dim=256,
         ),
-        pixel_mean=list(PIXEL_MEAN),
-        pixel_std=list(PIXEL_STD),
+        pixel_mean=list(pixel_mean),
+        pixel_std=list(pixel_std),
     )
     return sam.eval()
 

@@ -1,0 +1,223 @@
+"""Embeddings on disk, shared by any number of processes: `<root>/<first two hex digits>/<key digest>.safetensors`.
+
+An entry is one float16 tensor; its header holds the key and a sha256 of the tensor's bytes. A reader rebuilds the
+header it expects and compares it byte for byte, and hashes the rest, so that an entry with a single changed bit is
+noticed, deleted and computed again. Entries appear by rename: nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from msksam_cli.embeddings import Embedding, EmbeddingKey
+from msksam_cli.errors import CacheError, EnvironmentFault
+from msksam_cli.io.atomic import TEMPORARY_PREFIX, write_atomic
+
+_SUFFIX = ".safetensors"
+_ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
+_STALE_TEMPORARY_S = 3600.0
+_HINT = "Choose another folder with --cache, or use --no-cache"
+
+
+@dataclass(frozen=True)
+class CacheSummary:
+    """What a store holds, or what was removed from it.
+
+    Attributes:
+        entries: number of embeddings.
+        size_bytes: their size on disk.
+    """
+
+    entries: int
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class CacheCheck:
+    """Result of reading every entry.
+
+    Attributes:
+        intact: entries that can be trusted.
+        removed: broken entries, now deleted.
+    """
+
+    intact: int
+    removed: int
+
+
+class DiskStore:
+    """An `EmbeddingStore` in a folder.
+
+    Args:
+        root: the folder; created by the first `put`.
+
+    Raises:
+        CacheError: the path exists and is no folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if root.exists() and not root.is_dir():
+            raise CacheError(f"cache {root.name} is not a folder", _HINT)
+        self.root = root
+
+    def path_of(self, key: EmbeddingKey) -> Path:
+        """Where the entry of a key is, or would be."""
+        return self.root / key.digest[:2] / (key.digest + _SUFFIX)
+
+    def get(self, key: EmbeddingKey) -> Embedding | None:
+        """The embedding, verified; None when there is none. A broken entry is deleted.
+
+        Raises:
+            CacheError: an entry is there and cannot be read.
+        """
+        path = self.path_of(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CacheError(f"cache entry {path.name[:12]}… cannot be read: {error.strerror}", _HINT) from error
+        embedding = parse_entry(content, key)
+        if embedding is None:
+            _remove(path)
+        else:
+            _mark_used(path)
+        return embedding
+
+    def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
+        """Keep an embedding; a second put of the same key is harmless.
+
+        Raises:
+            CacheError: the folder cannot be written or the disk is full.
+        """
+        content = dump_entry(key, embedding)
+        try:
+            write_atomic(self.path_of(key), lambda stream: stream.write(content))
+        except EnvironmentFault as error:
+            raise CacheError(f"embedding cache: {error.message}", _HINT) from error
+
+    def summary(self) -> CacheSummary:
+        """How many entries there are and how large they are."""
+        return _summary(list(self._entries()))
+
+    def verify(self) -> CacheCheck:
+        """Read every entry; delete those that are broken."""
+        intact = removed = 0
+        for path, _ in self._entries():
+            if _is_intact(path):
+                intact += 1
+            else:
+                removed += 1
+                _remove(path)
+        return CacheCheck(intact, removed)
+
+    def prune(self, *, max_age_s: float | None = None, max_bytes: int | None = None) -> CacheSummary:
+        """Remove entries not used for `max_age_s` seconds, then the least recently used ones above `max_bytes`.
+
+        Temporary files that a killed process left more than an hour ago go too.
+
+        Returns:
+            What was removed.
+        """
+        now = time.time()
+        by_last_use = sorted(self._entries(), key=lambda entry: entry[1].st_mtime)
+        left = sum(status.st_size for _, status in by_last_use)
+        removed = []
+        for path, status in by_last_use:
+            too_old = max_age_s is not None and now - status.st_mtime > max_age_s
+            if too_old or (max_bytes is not None and left > max_bytes):
+                _remove(path)
+                left -= status.st_size
+                removed.append((path, status))
+        for path in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):
+            temporary = _status(path)
+            if temporary and now - temporary.st_mtime > _STALE_TEMPORARY_S:
+                _remove(path)
+        return _summary(removed)
+
+    def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.root.glob("??/*" + _SUFFIX):
+            status = _status(path)
+            if status and _ENTRY_NAME.fullmatch(path.name):
+                yield path, status
+
+
+def dump_entry(key: EmbeddingKey, embedding: Embedding) -> bytes:
+    """The bytes of an entry: a safetensors file with one tensor, `features`."""
+    payload = np.ascontiguousarray(embedding.features, dtype="<f2").tobytes()
+    digest = hashlib.sha256(payload).hexdigest()
+    return _header(key, embedding.slice_shape, embedding.features.shape, digest) + payload
+
+
+def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
+    """The embedding an entry holds, or None unless every byte is as `dump_entry` wrote it for this key."""
+    header_bytes = 8 + int.from_bytes(content[:8], "little")
+    try:
+        header = json.loads(content[8:header_bytes])
+        shape = tuple(int(n) for n in header["features"]["shape"])
+        rows, columns = (int(n) for n in header["__metadata__"]["slice_shape"].split("x"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+    payload = memoryview(content)[header_bytes:]
+    expected = _header(key, (rows, columns), shape, hashlib.sha256(payload).hexdigest())
+    if content[:header_bytes] != expected or len(payload) != 2 * int(np.prod(shape)):
+        return None
+    return Embedding(np.frombuffer(payload, dtype="<f2").reshape(shape), (rows, columns))
+
+
+def _header(key: EmbeddingKey, slice_shape: tuple[int, int], shape: tuple[int, ...], payload_sha256: str) -> bytes:
+    fields = {
+        "__metadata__": {
+            **asdict(key),
+            "slice_shape": f"{slice_shape[0]}x{slice_shape[1]}",
+            "payload_sha256": payload_sha256,
+        },
+        "features": {"dtype": "F16", "shape": list(shape), "data_offsets": [0, 2 * int(np.prod(shape))]},
+    }
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _is_intact(path: Path) -> bool:
+    try:
+        content = path.read_bytes()
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+        key = EmbeddingKey(*(metadata[name] for name in EmbeddingKey.__dataclass_fields__))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return path.name == key.digest + _SUFFIX and parse_entry(content, key) is not None
+
+
+def _summary(entries: list[tuple[Path, os.stat_result]]) -> CacheSummary:
+    return CacheSummary(len(entries), sum(status.st_size for _, status in entries))
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def _mark_used(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:
+        return  # a cache that may only be read is still a cache
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        return  # the next `put` replaces it
