@@ -109,13 +109,14 @@ def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title:
     occurring = set(np.flatnonzero(np.bincount(labels.values.ravel(order="K"))).tolist())
     present = TissueTable(tuple(tissue for tissue in labels.tissues if tissue.index in occurring))
     subject = _Subject(volume, labels, intensity_window(volume.intensities), present)
-    lines = [_text_line([(None, title)])] if title else []
-    lines.append(_beside([_tile(subject, cut, ()) for cut in _plane_cuts(labels)]))
+    lines = [_beside([_tile(subject, cut, ()) for cut in _plane_cuts(labels)])]
     cuts, columns = _slice_cuts(labels)
     tiles = [_tile(subject, cut, [p for p in prompts if p.slice_index == cut.index]) for cut in cuts]
     lines += [_beside(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
     legend: list[Entry] = [(tissue.rgb, tissue.name) for tissue in present]
-    return _below([*lines, *_legend_lines(legend or [(None, "no voxel is labelled")])])
+    width_px = max(line.width for line in lines)
+    heading = [_text_line([(None, title)], width_px)] if title else []
+    return _below([*heading, *lines, *_legend_lines(legend or [(None, "no voxel is labelled")], width_px)])
 
 
 def _plane_cuts(labels: LabelMap) -> list[_Cut]:
@@ -252,23 +253,23 @@ def _draw_letters(draw: Any, cut: _Cut) -> None:
         draw.text(place, text, fill=_INK, font=_font(), anchor=anchor, stroke_width=2, stroke_fill=_PAPER)
 
 
-def _legend_lines(entries: Sequence[Entry]) -> list[Picture]:
+def _legend_lines(entries: Sequence[Entry], width_px: int) -> list[Picture]:
     """Colours and names, as many in a line as fit."""
     lines: list[list[Entry]] = [[]]
     for entry in entries:
-        if lines[-1] and _entries_px([*lines[-1], entry]) > _WIDTH_PX:
+        if lines[-1] and _entries_px([*lines[-1], entry]) > width_px:
             lines.append([])
         lines[-1].append(entry)
-    return [_text_line(line) for line in lines]
+    return [_text_line(line, width_px) for line in lines]
 
 
 def _entries_px(entries: Sequence[Entry]) -> float:
     return sum(float(_font().getlength(text)) + 44 for _, text in entries)
 
 
-def _text_line(entries: Sequence[Entry]) -> Picture:
+def _text_line(entries: Sequence[Entry], width_px: int) -> Picture:
     """One line of texts, each behind a patch of its colour if it has one."""
-    line = Image.new("RGB", (_WIDTH_PX, _LINE_PX), _PAPER)
+    line = Image.new("RGB", (width_px, _LINE_PX), _PAPER)
     draw = ImageDraw.Draw(line)
     x = 4.0
     for colour, text in entries:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.measure.overlap import LabelArray
 
 
 def reordered_labels(label_map: LabelMap, grid: Grid, tolerance_voxels: float = 0.1) -> LabelMap | None:
@@ -18,7 +20,7 @@ def reordered_labels(label_map: LabelMap, grid: Grid, tolerance_voxels: float = 
     sources = np.abs(steps).argmax(axis=1)
     if sorted(sources) != [0, 1, 2]:
         return None
-    values: LabelArray = np.transpose(label_map.values, sources)
+    values: NDArray[Any] = np.transpose(label_map.values, sources)
     affine = label_map.grid.affine[:, [*sources, 3]]
     for axis, source in enumerate(sources):
         if steps[axis, source] < 0:

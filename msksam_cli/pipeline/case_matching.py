@@ -59,7 +59,7 @@ def pair_volumes(predictions: Path, references: Path) -> Pairing:
     Raises:
         InputError: a path does not exist, holds no volume, or a file stands against a folder of several.
     """
-    found = [_volumes(predictions, "predictions"), _volumes(references, "references")]
+    found = [label_volumes(predictions, "predictions"), label_volumes(references, "references")]
     if predictions.is_file() or references.is_file():
         if max(len(volumes) for volumes in found) > 1:
             raise InputError(
@@ -67,7 +67,7 @@ def pair_volumes(predictions: Path, references: Path) -> Pairing:
             )
         prediction, reference = found[0][0], found[1][0]
         return Pairing((Pair(case_name(prediction.name), prediction, reference),), ())
-    by_case = [_by_case(volumes) for volumes in found]
+    by_case = [volumes_by_case(volumes) for volumes in found]
     pairs, unmatched = [], []
     for case in sorted(by_case[0] | by_case[1]):
         candidates = [side.get(case, []) for side in by_case]
@@ -78,7 +78,12 @@ def pair_volumes(predictions: Path, references: Path) -> Pairing:
     return Pairing(tuple(pairs), tuple(unmatched))
 
 
-def _volumes(path: Path, role: str) -> list[Path]:
+def label_volumes(path: Path, role: str) -> list[Path]:
+    """The NIfTI files of a folder, of a run folder's `labels`, or the one file; `role` names them in messages.
+
+    Raises:
+        InputError: the path does not exist or holds no volume.
+    """
     if path.is_file():
         return [path]
     folder = path / "labels" if (path / "labels").is_dir() else path
@@ -94,7 +99,8 @@ def _volumes(path: Path, role: str) -> list[Path]:
     return volumes
 
 
-def _by_case(volumes: list[Path]) -> dict[str, list[Path]]:
+def volumes_by_case(volumes: list[Path]) -> dict[str, list[Path]]:
+    """Files by case name; more than one file of a name is for the caller to judge."""
     cases: dict[str, list[Path]] = {}
     for volume in volumes:
         cases.setdefault(case_name(volume.name), []).append(volume)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from msksam_cli.core.tissues import Tissue, TissueTable, distinct_color
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import InputError, UsageError
 from msksam_cli.io.tables import read_tissue_table
@@ -98,19 +99,27 @@ def value_names(given: str, volumes: Path) -> ValueNames | None:
         UsageError: the given text is neither pairs nor a file.
         InputError: a table cannot be read.
     """
-    if given:
-        return _pairs(given) if "=" in given else _table(Path(given))
+    if "=" in given:
+        return _pairs(given)
+    table = tissue_table(given, volumes)
+    return None if table is None else {tissue.index: tissue.name for tissue in table}
+
+
+def tissue_table(given: str, volumes: Path) -> TissueTable | None:
+    """The table of some label volumes: as given, else labels.tsv beside them or in the folder above; None without one.
+
+    Raises:
+        UsageError: what is given is neither pairs nor a file.
+        InputError: a table cannot be read, or pairs name a tissue twice.
+    """
+    if "=" in given:
+        return TissueTable(tuple(Tissue(n, name, color=distinct_color(n)) for n, name in _pairs(given).items()))
     folder = volumes.parent if volumes.is_file() else volumes
-    for candidate in (folder / TABLE_NAME, folder.parent / TABLE_NAME):
-        if candidate.is_file():
-            return _table(candidate)
-    return None
-
-
-def _table(path: Path) -> ValueNames:
-    if not path.is_file():
-        raise UsageError(f"{path.name!r} is no table of labels", "Write 1=femur,2=tibia or name a TSV file")
-    return {tissue.index: tissue.name for tissue in read_tissue_table(path)}
+    candidates = [Path(given)] if given else [folder / TABLE_NAME, folder.parent / TABLE_NAME]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None and given:
+        raise UsageError(f"{Path(given).name!r} is no table of labels", "Write 1=femur,2=tibia or name a TSV file")
+    return read_tissue_table(found) if found else None
 
 
 def _pairs(text: str) -> ValueNames:
