@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tqdm import tqdm
+
 from msksam_cli.errors import ModelError, MsksamError, UsageError
 from msksam_cli.io.atomic import atomic_path
 from msksam_cli.io.registry import ModelEntry, Pin, read_pins, read_registry, write_pin
@@ -85,6 +87,13 @@ def list_models(folder: Path | None = None) -> tuple[ModelState, ...]:
         if pin.name not in names
     ]
     return (*known, *imported)
+
+
+def models_text(models: tuple[ModelState, ...]) -> str:
+    """A table for people, one line per model."""
+    width = max(len(model.name) for model in models)
+    rows = ((f"{m.name:<{width}}", f"{m.state:<14}", _size_text(m.size_bytes), m.licence, m.summary) for m in models)
+    return "\n".join("  ".join(row) for row in rows)
 
 
 def locate_model(name_or_file: str, folder: Path | None = None) -> LocatedModel:
@@ -177,6 +186,17 @@ def download_model(
     return target
 
 
+def download_with_bar(name: str, *, accept_unverified: bool = False) -> Path:
+    """`download_model` with a progress bar on stderr."""
+    with tqdm(unit="B", unit_scale=True, unit_divisor=1024, desc=name, disable=None) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return download_model(name, accept_unverified=accept_unverified, progress=show)
+
+
 def import_model(
     file: Path,
     *,
@@ -219,6 +239,10 @@ def verify_models(folder: Path | None = None) -> tuple[Verification, ...]:
     here = [LocatedModel(pin.name, folder / pin.file, pin.sha256) for pin in read_pins(folder)]
     here += [LocatedModel(entry.name, bundled(entry.file), entry.sha256) for entry in _registry() if entry.is_bundled]
     return tuple(Verification(located.name, _problem(located)) for located in here)
+
+
+def _size_text(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:4.0f} MB" if size_bytes else "   ? MB"
 
 
 def _problem(located: LocatedModel) -> str:

@@ -127,3 +127,10 @@ def choose_precision(wanted: str, device: str) -> str:
     if wanted != "auto":
         return wanted
     return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def available_devices() -> tuple[str, ...]:
+    """What `choose_device` can choose here, with names of GPUs: ("cuda:0 (NVIDIA H200)", "cpu")."""
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    named = [f"cuda:{number} ({torch.cuda.get_device_name(number)})" for number in gpus]
+    return (*named, *(["mps"] if torch.backends.mps.is_available() else []), "cpu")
