@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,14 +61,23 @@ _TIBIAL_SHAFT = loft(
 )
 _FIBULAR_SHAFT = loft(
     [
-        (-150, 28, -35, 5.5, 6),
-        (-70, 30, -34, 5.8, 6.2),
-        (-48, 32.5, -33, 6.2, 6.8),
-        (-32, 34.5, -31.5, 9, 9.5),
-        (-18, 35.5, -30.5, 10.5, 10.5),
+        (-150, 28, -35.5, 5.5, 6),
+        (-70, 30.5, -34.5, 5.8, 6.2),
+        (-48, 33, -33.5, 6.2, 6.8),
+        (-32, 35.5, -32, 8.8, 9.2),
+        (-18, 36.5, -31.5, 10, 10),
     ],
     ceiling_mm=-11,
 )
+
+
+class BoneFields(NamedTuple):
+    """Fields of the bones at the same points."""
+
+    femur: Field
+    tibia: Field
+    patella: Field
+    fibula: Field
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,10 @@ class Bones:
     medial_gap: float = 4.5
     lateral_gap: float = 5.0
     patellar_gap: float = 5.2
+
+    def fields(self, points: Points) -> BoneFields:
+        """Fields of all four."""
+        return BoneFields(self.femur(points), self.tibia(points), self.patella(points), self.fibula(points))
 
     def femur(self, points: Points) -> Field:
         """Two condyles, trochlear ridges, epicondyles and shaft, without notch and groove."""

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bones import Bones
-from msksam_cli.phantom.fields import Field, Mask, Points, ramp
+from msksam_cli.phantom.bones import BoneFields, Bones
+from msksam_cli.phantom.fields import Mask, Points, ramp
 from msksam_cli.phantom.joint import Joint
 from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape
 from msksam_cli.phantom.soft_tissues import SKIN_MM, SoftTissues
@@ -29,6 +29,7 @@ _TEMPLATE_DEPTH_MM = 63.1
 _TEMPLATE_TIBIA_MM = (75.6, 48.7)
 _BLOCK = 40
 _SEPTUM_MM = 0.6
+_BONE_TISSUES = (tissues.FEMUR, tissues.TIBIA, tissues.PATELLA, tissues.FIBULA)
 _BENDING_WAVES = 6
 _BENDING_WAVELENGTHS_MM = (110.0, 260.0)
 _FLEXION_AXIS_YZ = (-6.0, 24.0)
@@ -111,11 +112,14 @@ class _Knee:
     def labels(self, world: Points) -> Labels:
         """Labels at world points."""
         points = self._template_points(world)
-        labels = self._envelope(points)
-        if not labels.any():
-            return labels
-        _ligaments(self, points, labels)
-        _joint(self, points, labels)
+        if not self.soft.reaches(points):
+            return np.zeros(points.u.shape, dtype=np.uint8)
+        bone = self.bones.fields(points)
+        labels = self._envelope(points, bone)
+        self._paint_ligaments(points, labels)
+        self._paint_joint(points, bone, labels)
+        for tissue, field in zip(_BONE_TISSUES, bone, strict=True):
+            labels[field < 0] = tissue
         return labels
 
     def _template_points(self, world: Points) -> Points:
@@ -127,14 +131,12 @@ class _Knee:
         scaled = Points(*(c * np.float32(1 / s) for c, s in zip(bent, self.scale, strict=True)))
         return _extend(scaled, self.shape.flexion_deg)
 
-    def _envelope(self, points: Points) -> Labels:
-        """Skin, fat and muscles; 0 outside the leg."""
+    def _envelope(self, points: Points, bone: BoneFields) -> Labels:
+        """Skin, fat, muscles and vessels; 0 outside the leg."""
         labels = np.zeros(points.u.shape, dtype=np.uint8)
-        skin = self.soft.skin(points)
+        skin = self.soft.skin(points, bone)
         labels[skin < 0] = tissues.SKIN
         labels[skin < -SKIN_MM] = tissues.FAT
-        if not labels.any():
-            return labels
         fascia = self.soft.fascia(points, skin)
         for tissue, field in self.soft.muscles(points, fascia):
             labels[(field < _SEPTUM_MM) & (labels != tissues.SKIN) & (labels > 0)] = tissues.FAT
@@ -142,67 +144,49 @@ class _Knee:
         labels[self.soft.vessels(points) < 0] = tissues.POPLITEAL_VESSELS
         return labels
 
+    def _paint_ligaments(self, points: Points, labels: Labels) -> None:
+        labels[self.soft.pouch(points) < 0] = tissues.JOINT_FLUID
+        for tissue, field in self.soft.ligaments(points):
+            labels[(field < 0) & (labels != tissues.SKIN) & (labels > 0)] = tissue
 
-def _ligaments(knee: _Knee, points: Points, labels: Labels) -> None:
-    labels[knee.soft.pouch(points) < 0] = tissues.JOINT_FLUID
-    for tissue, field in knee.soft.ligaments(points):
-        labels[(field < 0) & (labels != tissues.SKIN) & (labels > 0)] = tissue
-
-
-def _joint(knee: _Knee, points: Points, labels: Labels) -> None:
-    """Menisci, cartilage and bones, painted over everything else."""
-    bones, joint = knee.bones, knee.joint
-    femur, tibia = bones.femur(points), bones.tibia(points)
-    patella, fibula = bones.patella(points), bones.fibula(points)
-    near = (femur < 14) & (tibia < 9)
-    if near.any():
-        _paint_tibiofemoral(joint, points, near, (femur, tibia), labels)
-    near = ((femur < 7) | (patella < 7)) & (femur > -1)
-    if near.any():
-        _paint_femoral_cartilage(joint, points, near, (femur, tibia, patella), labels)
-    for tissue, field in (
-        (tissues.FIBULA, fibula),
-        (tissues.PATELLA, patella),
-        (tissues.TIBIA, tibia),
-        (tissues.FEMUR, femur),
-    ):
-        labels[field < 0] = tissue
+    def _paint_joint(self, points: Points, bone: BoneFields, labels: Labels) -> None:
+        """Menisci, fluid and cartilage, over everything but the bones."""
+        near = (bone.femur < 14) & (bone.tibia < 9)
+        if near.any():
+            _paint_tibiofemoral(self.joint, points, near, bone, labels)
+        near = ((bone.femur < 7) | (bone.patella < 7)) & (bone.femur > -1)
+        if near.any():
+            _paint_femoral_cartilage(self.joint, points, near, bone, labels)
 
 
-def _paint_tibiofemoral(joint: Joint, points: Points, near: Mask, fields: tuple[Field, Field], labels: Labels) -> None:
-    local = points.select(near)
+def _paint_tibiofemoral(joint: Joint, points: Points, near: Mask, bone: BoneFields, labels: Labels) -> None:
+    """Menisci and tibial cartilage, and fluid where condyle and plateau leave a gap; cruciates stay."""
+    local, femur, tibia = points.select(near), bone.femur[near], bone.tibia[near]
     above = local.z - joint.bones.plateau(local.u, local.y)
     painted = labels[near]
-    painted[(fields[0][near] < 3.2) & (above > 0) & (above < 8) & (np.abs(local.u) < 33)] = tissues.JOINT_FLUID
-    keep = labels[near]
-    ligament = (keep >= tissues.ANTERIOR_CRUCIATE) & (keep <= tissues.LATERAL_COLLATERAL)
-    painted[ligament] = keep[ligament]
+    cruciate = (painted >= tissues.ANTERIOR_CRUCIATE) & (painted <= tissues.LATERAL_COLLATERAL)
+    gap = (femur < 3.2) & (above > 0) & (above < 8) & (np.abs(local.u) < 33)
+    painted[gap & ~cruciate] = tissues.JOINT_FLUID
     for lateral in (False, True):
         meniscus = joint.meniscus(local, lateral, above)
         painted[meniscus] = tissues.LATERAL_MENISCUS if lateral else tissues.MEDIAL_MENISCUS
         thickness = joint.tibial_thickness(local, lateral)
-        cartilage = (thickness > 0.2) & (above < thickness) & (above > -1.5) & (fields[1][near] < thickness)
+        cartilage = (thickness > 0.2) & (above < thickness) & (above > -1.5) & (tibia < thickness)
         painted[cartilage] = tissues.LATERAL_TIBIAL_CARTILAGE if lateral else tissues.MEDIAL_TIBIAL_CARTILAGE
     labels[near] = painted
 
 
-def _paint_femoral_cartilage(
-    joint: Joint, points: Points, near: Mask, fields: tuple[Field, Field, Field], labels: Labels
-) -> None:
+def _paint_femoral_cartilage(joint: Joint, points: Points, near: Mask, bone: BoneFields, labels: Labels) -> None:
     """Femoral and patellar cartilage; where two layers meet, each keeps the part nearer to its own bone."""
-    local = points.select(near)
-    femur, _, patella = (field[near] for field in fields)
+    local, femur, patella = points.select(near), bone.femur[near], bone.patella[near]
     painted = labels[near]
-    thickness = joint.femoral_thickness(local, femur)
+    painted[(patella < 5) & (femur < 5) & (painted == tissues.FAT)] = tissues.JOINT_FLUID
     tibial = (painted == tissues.MEDIAL_TIBIAL_CARTILAGE) | (painted == tissues.LATERAL_TIBIAL_CARTILAGE)
     above = local.z - joint.bones.plateau(local.u, local.y)
-    retro = joint.patellar_thickness(local)
-    on_patella = patella < retro
-    between = (patella < 5) & (femur < 5) & (painted == tissues.FAT)
-    painted[between] = tissues.JOINT_FLUID
-    painted[on_patella] = tissues.PATELLAR_CARTILAGE
-    own = (femur < thickness) & ~(tibial & (above < femur)) & ~(on_patella & (patella < femur))
-    painted[own] = tissues.FEMORAL_CARTILAGE
+    retropatellar = patella < joint.patellar_thickness(local)
+    painted[retropatellar] = tissues.PATELLAR_CARTILAGE
+    taken = (tibial & (above < femur)) | (retropatellar & (patella < femur))
+    painted[(femur < joint.femoral_thickness(local, femur)) & ~taken] = tissues.FEMORAL_CARTILAGE
     labels[near] = painted
 
 

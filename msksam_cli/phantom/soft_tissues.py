@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bones import Bones
+from msksam_cli.phantom.bones import BoneFields, Bones
 from msksam_cli.phantom.fields import Field, Loft, Points, Vector, band, ellipsoid, loft, ramp, smooth_union
 
 SKIN_MM = 1.8
 _OVER_BONE_MM = 5.5
+_FAR_OUTSIDE_MM = 25.0
 
 _SKIN = loft(
     [
@@ -132,12 +133,16 @@ class SoftTissues:
     fat_thickness: float = 8.0
     muscle_bulk: float = 1.0
 
-    def skin(self, points: Points) -> Field:
-        """Field of the leg's outside; it always covers patella and fibula."""
+    def skin(self, points: Points, bone: BoneFields) -> Field:
+        """Field of the leg's outside; it always covers patella, fibula and tibia."""
         grown = np.float32(0.75 * (self.fat_thickness - 8.0))
-        bone = np.minimum(self.bones.patella(points), self.bones.fibula(points))
-        over_bone = np.asarray(bone - np.float32(_OVER_BONE_MM))
+        covered = np.minimum(np.minimum(bone.patella, bone.fibula), bone.tibia + np.float32(1.5))
+        over_bone = np.asarray(covered - np.float32(_OVER_BONE_MM))
         return smooth_union(np.asarray(_SKIN(points) - grown), over_bone, 16.0)
+
+    def reaches(self, points: Points) -> bool:
+        """Whether any of the points can lie in the leg."""
+        return bool((_SKIN(points) < _FAR_OUTSIDE_MM).any())
 
     def fascia(self, points: Points, skin: Field) -> Field:
         """Field of the muscular leg inside the subcutaneous fat, which is thin in front and thick behind."""
