@@ -38,8 +38,8 @@ _OTHER_MODALITIES = "CR CT DX ES KO MG NM OT PR PT RF RTDOSE RTPLAN RTSTRUCT SC 
 MODALITIES = frozenset(_OTHER_MODALITIES.split())
 
 _TAGS = (
-    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality PatientID StudyInstanceUID "
-    "SeriesInstanceUID SeriesNumber FrameOfReferenceUID AcquisitionNumber TemporalPositionIdentifier TriggerTime "
+    "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality PatientID StudyInstanceUID SeriesInstanceUID "
+    "SeriesNumber EchoNumbers FrameOfReferenceUID AcquisitionNumber TemporalPositionIdentifier TriggerTime "
     "InversionTime FlipAngle DiffusionBValue AcquisitionTime EchoTime RepetitionTime MRAcquisitionType "
     "ScanningSequence Laterality ImageLaterality BodyPartExamined ImagePositionPatient ImageOrientationPatient "
     "PixelSpacing SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored "
@@ -50,6 +50,7 @@ _REPEAT_TAGS = (
     ("FrameContentSequence", "TemporalPositionIndex"),
     ("MRDiffusionSequence", "DiffusionBValue"),
     ("", "TemporalPositionIdentifier"),
+    ("", "EchoNumbers"),
     ("", "AcquisitionNumber"),
     ("", "InversionTime"),
     ("", "TriggerTime"),

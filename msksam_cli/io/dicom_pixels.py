@@ -40,7 +40,7 @@ DEFLATED = frozenset(("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.8.1", "1.2.84
 _PIXEL_TAGS = ((0x7FE0, 0x0010), (0x7FE0, 0x0008), (0x7FE0, 0x0009))
 _UNDEFINED = 0xFFFFFFFF
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0…SOF15 and JPEG-LS SOF55
-_LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
+_PIXEL_VRS = (b"OB", b"OW", b"UN")  # read as a length these would be odd, so a file without VRs cannot look like one
 
 
 @dataclass(frozen=True)
@@ -68,23 +68,19 @@ def measure_pixel_data(stream: BinaryIO, header: Dataset, file_size: int) -> Pix
         return PixelMeasure(False, "no pixel data")
     if struct.unpack(order + "HH", start[:4]) != _PIXEL_TAGS[0]:
         return PixelMeasure(True, "pixels are floating-point numbers")
-    length = _element_length(start, order, implicit=header.original_encoding[0])
-    value_at = stream.tell() - 12 + (8 if header.original_encoding[0] or start[4:6] not in _LONG_VRS else 12)
-    available = file_size - value_at
-    if length == _UNDEFINED:
-        return PixelMeasure(True, _encapsulated_defect(stream, value_at, file_size))
-    return PixelMeasure(True, _native_defect(header, min(length, available), length))
+    is_native, names_vr = transfer_syntax(header) in _NATIVE, start[4:6] in _PIXEL_VRS
+    length_at = 8 if names_vr else 4
+    length = int.from_bytes(start[length_at : length_at + 4], "little" if little else "big")
+    if (length == _UNDEFINED) == is_native:
+        return PixelMeasure(True, "transfer syntax and pixel data disagree about compression")
+    value_at = stream.tell() - len(start) + length_at + 4
+    if is_native:
+        return PixelMeasure(True, _native_defect(header, stream, value_at, min(length, file_size - value_at)))
+    return PixelMeasure(True, _encapsulated_defect(stream, value_at, file_size))
 
 
-def _element_length(start: bytes, order: str, *, implicit: bool) -> int:
-    if implicit:
-        return int(struct.unpack(order + "I", start[4:8])[0])
-    if start[4:6] in _LONG_VRS:
-        return int(struct.unpack(order + "I", start[8:12])[0]) if len(start) == 12 else 0
-    return int(struct.unpack(order + "H", start[6:8])[0])
-
-
-def _native_defect(header: Dataset, available: int, declared: int) -> str:
+def _native_defect(header: Dataset, stream: BinaryIO, value_at: int, available: int) -> str:
+    """Too few bytes, or more than padding: a wrong matrix would shift every row. Padding is short or all zero."""
     rows, columns, frames = (_count(header, name) for name in ("Rows", "Columns", "NumberOfFrames"))
     row_bytes = columns * _count(header, "BitsAllocated") // 8
     needed = rows * row_bytes * frames
@@ -93,8 +89,10 @@ def _native_defect(header: Dataset, available: int, declared: int) -> str:
     size = f"{rows} × {columns} pixels" + (f" × {frames} frames" if frames > 1 else "")
     if available < needed:
         return f"pixel data is cut short: {size} need {needed} bytes, the file has {available}"
-    if declared - needed >= max(row_bytes, 2):
-        return f"pixel data does not fit its header: {size} need {needed} bytes, the file has {declared}"
+    excess = available - needed
+    stream.seek(value_at + needed)
+    if excess >= max(row_bytes, 2) and (excess > needed // 10 or any(stream.read(excess))):
+        return f"pixel data does not fit its header: {size} need {needed} bytes, the file has {available}"
     return ""
 
 
