@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -64,22 +64,33 @@ def encode_slices(
     if sam.device.type == "cpu":
         workers = batch_size or _cpu_workers(sam)
         return map_over_cores(lambda pixels: _encode_batch(sam, [pixels], precision)[0], slices, workers)
+    return encode_in_batches(lambda batch: _encode_batch(sam, batch, precision), slices, batch_size or _GPU_BATCH)
+
+
+def encode_in_batches(
+    encode: Callable[[Sequence[NDArray[np.uint8]]], list[Embedding]],
+    slices: Sequence[NDArray[np.uint8]],
+    batch_size: int,
+) -> list[Embedding]:
+    """Embeddings in order; a batch that does not fit the device's memory is halved, and stays so for the rest.
+
+    Raises:
+        EnvironmentFault: one slice alone does not fit.
+    """
     embeddings: list[Embedding] = []
-    size = batch_size or _GPU_BATCH
     while len(embeddings) < len(slices):
-        batch = slices[len(embeddings) : len(embeddings) + size]
+        batch = slices[len(embeddings) : len(embeddings) + batch_size]
         try:
-            embeddings += _encode_batch(sam, batch, precision)
+            embeddings += encode(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
+                rows, columns = batch[0].shape
                 raise EnvironmentFault(
-                    f"one slice of {batch[0].shape[0]} x {batch[0].shape[1]} pixels does not fit the memory of "
-                    f"{sam.device}",
+                    f"one slice of {rows} x {columns} pixels does not fit the device's memory",
                     "Choose a smaller model or --device cpu",
                 ) from error
-            size = len(batch) // 2
-            if sam.device.type == "cuda":
-                torch.cuda.empty_cache()
+            batch_size = len(batch) // 2
+            torch.cuda.empty_cache()
     return embeddings
 
 
