@@ -116,25 +116,26 @@ def atlas_classes(atlas: Atlas) -> list[Classes]:
 
 
 def local_paint(
-    weights: NDArray[np.float32], image: NDArray[np.float32], spacing_mm: tuple[float, float, float],
-    reach_mm: float = 25.0,
+    weights: NDArray[np.float32], image: NDArray[np.float32], inside: NDArray[np.float32],
+    spacing_mm: tuple[float, float, float], reach_mm: float = 25.0,
 ) -> NDArray[np.float32]:
     """The image an atlas predicts: each class in the mean intensity it has nearby, which follows a bias field.
 
     Args:
         weights: (C, I, J, K) soft classes placed on the image's grid.
         image: (I, J, K) intensities.
+        inside: (I, J, K) 1 where the image may be learnt from.
         spacing_mm: the grid's spacing.
         reach_mm: standard deviation of the neighbourhood.
     """
     coarse = tuple(slice(None, None, max(1, round(0.25 * reach_mm / step))) for step in spacing_mm)
     sigma = [reach_mm / (step * part.step) for step, part in zip(spacing_mm, coarse, strict=True)]
-    overall = class_means(weights, image, np.ones_like(image))
+    overall = class_means(weights, image, inside)
     painted = np.zeros_like(image)
     block = tuple(part.step for part in coarse)
     for weight, mean in zip(weights, overall, strict=True):
-        blurred = ndimage.uniform_filter(weight, block)[coarse]
-        product = ndimage.uniform_filter(weight * (image - mean), block)[coarse]
+        blurred = ndimage.uniform_filter(weight * inside, block)[coarse]
+        product = ndimage.uniform_filter(weight * inside * (image - mean), block)[coarse]
         amount = ndimage.gaussian_filter(blurred, sigma, mode="constant")
         shift = ndimage.gaussian_filter(product, sigma, mode="constant") / (amount + 0.02)
         zoomed = ndimage.affine_transform(
@@ -142,3 +143,20 @@ def local_paint(
         )
         painted += weight * (mean + zoomed)
     return painted
+
+
+def extended(classes: Classes, margin_mm: float) -> Classes:
+    """The classes on a grid wider by a margin, those at the edge of the support continued outwards."""
+    wide = [round(margin_mm / step) for step in classes.grid.spacing_mm]
+    affine = classes.grid.affine.copy()
+    affine[:3, 3] = classes.grid.to_world_mm([-n for n in wide])
+    weights = np.pad(classes.weights, [(0, 0), *((n, n) for n in wide)])
+    grid = Grid(weights.shape[1:], affine)
+    known = weights.sum(axis=0) > 0.5
+    if not known.any():
+        return Classes(classes.name, weights, grid)
+    nearest = ndimage.distance_transform_edt(
+        ~known, sampling=grid.spacing_mm, return_distances=False, return_indices=True
+    )
+    filled = weights[:, nearest[0], nearest[1], nearest[2]]
+    return Classes(classes.name, filled / np.maximum(filled.sum(axis=0), 1e-6), grid)

@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
-from msksam_cli.atlas.evidence import Classes, atlas_classes, local_paint, normalised
+from msksam_cli.atlas.evidence import Classes, atlas_classes, extended, local_paint, normalised
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
 from msksam_cli.atlas.search import Start, best_shifts, poses
@@ -33,6 +33,7 @@ from msksam_cli.errors import AtlasError
 _SEARCH_MM, _RANK_MM, _AFFINE_MM, _DEFORM_MM = 5.0, 4.0, 2.5, 1.5
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _APART_MM = 15.0
+_EXTENSION_MM = 12.0
 _STARTS_PER_SIDE = 5
 
 
@@ -144,11 +145,10 @@ def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> d
         matrix: (4, 4) atlas world to volume world.
         field: displacement on `work`, or None.
     """
-    back = np.linalg.inv(matrix)
     if field is None:
+        back = np.linalg.inv(matrix)
         return {index: resample(p, atlas.grid, work, back) for index, p in atlas.probabilities.items()}
-    to_atlas = np.linalg.inv(atlas.grid.affine) @ back @ work.affine
-    voxels = np.tensordot(to_atlas[:3, :3], looked_up_voxels(work, field), axes=1) + to_atlas[:3, 3, None, None, None]
+    voxels = _atlas_voxels(atlas.grid, work, matrix, field)
     return {
         index: np.asarray(ndimage.map_coordinates(p, voxels, order=1, cval=0.0), dtype=np.float32)
         for index, p in atlas.probabilities.items()
@@ -159,20 +159,32 @@ def bend(
     classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, *, threads: int = 1,
     levels: Sequence[Level] = LEVELS,
 ) -> Field:
-    """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine."""
-    back = np.linalg.inv(matrix)
+    """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine.
+
+    Beyond the atlas's support its outermost classes are continued and the image is taken to agree with them, so that
+    nothing pulls there.
+    """
     field = no_displacement(work.resampled(levels[0].spacing_mm))
+    known = resample(classes.support, classes.grid, work, np.linalg.inv(matrix))
     for level in levels:
         grid = work.resampled(level.spacing_mm)
         field = on_grid(field, grid)
-        fixed = resample(image, work, grid)
-        weights = np.stack([resample(w, classes.grid, grid, back) for w in classes.weights])
+        fixed, inside = resample(image, work, grid), resample(known, work, grid) > 0.5
+        wide = extended(on_spacing(classes, level.spacing_mm), _EXTENSION_MM)
         for _ in range(level.repaints):
-            now = np.stack([looked_up(w, grid, field) for w in weights])
-            seen = np.clip(now.sum(axis=0), 0, 1)
-            moving = local_paint(now, fixed, grid.spacing_mm) + (1 - seen) * fixed
-            field = composed(field, demons(fixed, moving, grid.spacing_mm, level, threads), grid)
+            voxels = _atlas_voxels(wide.grid, grid, matrix, field)
+            now = np.stack([ndimage.map_coordinates(w, voxels, order=1, mode="nearest") for w in wide.weights])
+            moving = local_paint(now, fixed, inside.astype(np.float32), grid.spacing_mm)
+            step = demons(np.where(inside, fixed, moving), moving, grid.spacing_mm, level, threads)
+            field = composed(field, step, grid)
     return on_grid(field, work)
+
+
+def _atlas_voxels(atlas_grid: Grid, work: Grid, matrix: FloatArray, field: Field) -> NDArray[np.float32]:
+    """(3, I, J, K) voxel coordinates in the atlas of each voxel of `work`, bent and then placed."""
+    to_atlas = (np.linalg.inv(matrix @ atlas_grid.affine) @ work.affine).astype(np.float32)
+    voxels = np.tensordot(to_atlas[:3, :3], looked_up_voxels(work, field), axes=1)
+    return np.asarray(voxels + to_atlas[:3, 3, None, None, None])
 
 
 def bend_image(
