@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from msksam_cli.errors import InputError
+from msksam_cli.io.figures import jpeg_from_png
 from msksam_cli.io.report_page import Page, Picture, Section, Table, write_page
 from msksam_cli.io.tables import read_csv, read_json
 
@@ -90,7 +91,7 @@ def _picture(path: Path, case: str, rows: Sequence[Row]) -> Picture:
     found = [row["tissue"] for row in rows if row["voxels"]]
     text = f"Slices of {case} with outlines of {', '.join(found) or 'no tissue'}"
     caption = "Radiological view: R and A stand at the patient's right and front. Colours as in the line below."
-    return Picture(path.read_bytes(), text, caption)
+    return Picture(jpeg_from_png(path.read_bytes()), text, caption)
 
 
 def _subject(flag: Row) -> str:
