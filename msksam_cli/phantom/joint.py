@@ -36,7 +36,13 @@ class Joint:
         top = np.float32(_TROCHLEA_TOP_MM) - (_TROCHLEA_TOP_MM + 17.0) * ramp(aside, 19.0, 29.0)
         front = np.where(y > 0, ramp(z - top, 2.0, -6.0), behind)
         intercondylar = ramp(np.abs(points.u), 11.5, 8.0) * ramp(points.y, 3.0, -2.0)
-        faces = ramp(lean, 0.72, 0.45) * (1 - intercondylar) * front * ramp(self.bones.notch(points), 0.8, 3.5)
+        steep = ramp(points.y, 6.0, 16.0) * np.float32(0.2)
+        faces = (
+            ramp(np.asarray(lean - steep), 0.72, 0.45)
+            * (1 - intercondylar)
+            * front
+            * ramp(self.bones.notch(points), 0.8, 3.5)
+        )
         groove = 1.0 + 0.15 * ramp(np.abs(points.u), 18.0, 4.0) * ramp(y, 5.0, 18.0)
         return np.asarray(np.float32(self.femoral) * groove * np.sqrt(faces), dtype=np.float32)
 

@@ -29,6 +29,7 @@ _TEMPLATE_DEPTH_MM = 63.1
 _TEMPLATE_TIBIA_MM = (75.6, 48.7)
 _BLOCK = 40
 _SEPTUM_MM = 0.6
+_WET_GAP_MM = 8.6
 _BONE_TISSUES = (tissues.FEMUR, tissues.TIBIA, tissues.PATELLA, tissues.FIBULA)
 _BENDING_WAVES = 6
 _BENDING_WAVELENGTHS_MM = (110.0, 260.0)
@@ -180,7 +181,9 @@ def _paint_femoral_cartilage(joint: Joint, points: Points, near: Mask, bone: Bon
     """Femoral and patellar cartilage; where two layers meet, each keeps the part nearer to its own bone."""
     local, femur, patella = points.select(near), bone.femur[near], bone.patella[near]
     painted = labels[near]
-    painted[(patella < 5) & (femur < 5) & (painted == tissues.FAT)] = tissues.JOINT_FLUID
+    painted[(patella < 5) & (femur < 5) & (patella + femur < _WET_GAP_MM) & (painted == tissues.FAT)] = (
+        tissues.JOINT_FLUID
+    )
     tibial = (painted == tissues.MEDIAL_TIBIAL_CARTILAGE) | (painted == tissues.LATERAL_TIBIAL_CARTILAGE)
     above = local.z - joint.bones.plateau(local.u, local.y)
     retropatellar = patella < joint.patellar_thickness(local)

@@ -27,9 +27,11 @@ FloatImage = NDArray[np.float32]
 _FULL_SCALE = 1000.0
 _SHELL_BLUR_MM = 1.6
 _POINT_SPREAD_VOXELS = 0.45
-_TRABECULAR_SPIN_ECHO, _TRABECULAR_GRADIENT_ECHO = 0.07, 0.16
+_TRABECULAR_SPIN_ECHO, _TRABECULAR_GRADIENT_ECHO = 0.07, 0.12
 _DEEP_LAYER_LOSS, _DEEP_LAYER_MM = 0.30, 1.6
 _SEPTUM_LOSS = 0.30
+_SCAR_LOSS = 0.35
+_SCAR_LEVELS_MM = {tissues.FEMUR: 33.0, tissues.TIBIA: -18.0, tissues.FIBULA: -24.0}
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def ideal_echoes(labels: LabelMap, sequence: Sequence, seed: int) -> list[FloatI
     depth = _depth_in_bone_mm(bone, labels.grid)
     shell = _cortical_part(depth, labels.grid) * bone
     cartilage = (values >= tissues.FEMORAL_CARTILAGE) & (values <= tissues.PATELLAR_CARTILAGE)
+    texture *= 1 - _growth_plate_scars(values, labels.grid, rng)
     texture *= 1 - np.float32(_DEEP_LAYER_LOSS) * np.clip(1 + depth / np.float32(_DEEP_LAYER_MM), 0, 1) * cartilage
     echoes = []
     for echo_time in sequence.echo_times_ms:
@@ -271,6 +274,19 @@ def _texture(
     texture = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
     septa = np.exp(-((_noise(grid, (2.6, 2.6, 4.0), rng) / np.float32(0.10)) ** 2)) * (values == tissues.FAT)
     return np.asarray(np.maximum(texture - np.float32(_SEPTUM_LOSS) * septa, 0.05), dtype=np.float32)
+
+
+def _growth_plate_scars(
+    values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator
+) -> FloatImage:
+    """Darkening, 0 to 1, along the thin wavy lines that closed growth plates leave across femur and tibia."""
+    height = _world_z_mm(grid) + np.float32(2.2) * _noise(grid, (7.0, 7.0, 30.0), rng)
+    width = np.float32(max(0.6, 0.5 * min(grid.spacing_mm)))
+    loss = np.zeros(grid.shape, dtype=np.float32)
+    for bone, level in _SCAR_LEVELS_MM.items():
+        distance = (height - np.float32(level + rng.normal(0, 2))) / width
+        loss += np.float32(_SCAR_LOSS * rng.uniform(0.2, 1.0)) * np.exp(-(distance**2)) * (values == bone)
+    return loss
 
 
 def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
