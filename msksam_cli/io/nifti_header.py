@@ -82,8 +82,9 @@ def read_header(path: Path, use_form: FormChoice = "") -> NiftiHeader:
         header, raw = _parse_header(stream.read(_HEADER_SIZE[2]))
     shape = _shape_3d(header)
     _check_declared_size(path, header, shape)
-    affine, notes = _affine(header, shape, use_form)
-    grid = _unsheared_grid(shape, affine)
+    with np.errstate(all="ignore"):  # damaged headers overflow; what they lead to is judged
+        affine, notes = _affine(header, shape, use_form)
+        grid = _unsheared_grid(shape, affine)
     return NiftiHeader(grid, _form_of(raw, notes), header)
 
 

@@ -12,39 +12,34 @@ import traceback
 import warnings
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 THIRD_PARTIES = ("pydicom", "dicom2nifti", "nibabel", "pylibjpeg", "libjpeg", "openjpeg", "jpeg_ls", "SimpleITK")
 _WITHHELD = "message withheld, it could hold patient data"
 
 
-class RedactingFilter(logging.Filter):
-    """Replaces the text of third-party log records; their exceptions and stacks go as well."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Keep the record, without what it says when a third party says it."""
-        if record.name.split(".")[0] in THIRD_PARTIES:
-            record.msg, record.args = f"{record.name.split('.')[0]}: {_WITHHELD}", ()
-            record.exc_info = record.exc_text = record.stack_info = None
-        return True
-
-
 def install_privacy_filter() -> None:
     """Redact third-party warnings and log records, and crash reports of every kind, from now on in this process."""
-    for name in logging.root.manager.loggerDict:
-        if name.split(".")[0] in THIRD_PARTIES:
-            _add_filter(logging.getLogger(name))
-    for name in THIRD_PARTIES:
-        _add_filter(logging.getLogger(name))
-    for handler in (*logging.getLogger().handlers, *filter(None, [logging.lastResort])):
-        _add_filter(handler)
+    make_record = logging.getLogRecordFactory()
+    if getattr(make_record, "redacts", False):
+        return
+
+    def make_redacted(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        return redact(make_record(*args, **kwargs))
+
+    make_redacted.redacts = True  # type: ignore[attr-defined]  # a mark on the function, so that it wraps once
+    logging.setLogRecordFactory(make_redacted)
     warnings.showwarning = _show_warning
     sys.excepthook = _show_crash
 
 
-def _add_filter(target: logging.Filterer) -> None:
-    if not any(isinstance(one, RedactingFilter) for one in target.filters):
-        target.addFilter(RedactingFilter())
+def redact(record: logging.LogRecord) -> logging.LogRecord:
+    """The record, without text, exception and stack when a third party made it."""
+    library = record.name.split(".")[0]
+    if library in THIRD_PARTIES:
+        record.msg, record.args = f"{library}: {_WITHHELD}", ()
+        record.exc_info = record.exc_text = record.stack_info = None
+    return record
 
 
 def _show_warning(  # noqa: PLR0917  # the signature is that of warnings.showwarning

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import struct
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
@@ -219,7 +222,7 @@ def test_a_compressed_image_of_another_size_than_its_header_says_is_refused(synt
     series = synthetic(rows=32, columns=40)
     series.voxels = series.voxels.astype(np.uint16)
     for index in (0, 1, 2, 4, 5):
-        series.write(tmp_path, lambda ds, _: (swap(ds, 3)), indices=[index])
+        series.write(tmp_path, lambda ds, _: swap(ds, 3), indices=[index])
     series.write(tmp_path, swap, indices=[3])
     (found,) = scan_study(tmp_path).series
     with pytest.raises(SeriesError, match="cannot be decoded"):
@@ -442,3 +445,111 @@ def test_a_single_dicom_file_is_a_study(synthetic, save_dicom, tmp_path):
     path = save_dicom(series.enhanced(), tmp_path / "mf")
     save_dicom(synthetic(series_uid=generate_uid()).dataset(0), tmp_path / "beside")
     series.assert_equals(only_volume(path))
+
+
+@pytest.mark.parametrize(
+    ("written", "claimed"),
+    [(ImplicitVRLittleEndian, "1.2.840.10008.1.2.1"), (ExplicitVRLittleEndian, "1.2.840.10008.1.2"), (None, "")],
+    ids=["implicit called explicit", "explicit called implicit", "transfer syntax left out"],
+)
+def test_uncompressed_files_with_a_wrong_or_missing_transfer_syntax_are_still_exact(
+    synthetic, tmp_path, written, claimed
+):
+    series = synthetic(syntax=written or ExplicitVRLittleEndian)
+    for path in series.write(tmp_path).iterdir():
+        relabel(path, claimed)
+    series.assert_equals(only_volume(tmp_path))
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_compression_that_the_transfer_syntax_denies_is_refused(synthetic, tmp_path, compress):
+    def edit(ds, _):
+        if compress:
+            ds.compress(RLELossless, generate_instance_uid=False)
+
+    series = synthetic()
+    series.voxels = series.voxels.astype(np.uint16)
+    for path in series.write(tmp_path, edit).iterdir():
+        relabel(path, "1.2.840.10008.1.2.1" if compress else "1.2.840.10008.1.2.5")
+    assert "transfer syntax and pixel data disagree about compression" in only_refusal(tmp_path)
+
+
+def relabel(path, syntax):
+    """Write another transfer syntax into a file's meta group, or none."""
+    content = path.read_bytes()
+    start = content.find(b"\x02\x00\x10\x00UI")
+    old = 8 + int.from_bytes(content[start + 6 : start + 8], "little")
+    value = syntax.encode() + b"\0" * (len(syntax) % 2)
+    element = b"\x02\x00\x10\x00UI" + len(value).to_bytes(2, "little") + value if syntax else b""
+    content = content[:start] + element + content[start + old :]
+    group = content.find(b"\x02\x00\x00\x00UL") + 8
+    length = int.from_bytes(content[group : group + 4], "little") - old + len(element)
+    path.write_bytes(content[:group] + length.to_bytes(4, "little") + content[group + 4 :])
+
+
+def test_slices_may_differ_in_sign_and_compression(synthetic, tmp_path):
+    def vary(ds, index):
+        if index % 3 == 1:
+            ds.compress(RLELossless, generate_instance_uid=False)
+        elif index % 3 == 2:
+            ds.PixelRepresentation = 1
+
+    series = synthetic()
+    series.voxels = series.voxels.astype(np.uint16)
+    series.assert_equals(only_volume(series.write(tmp_path, vary)))
+
+
+def test_zero_padding_after_the_pixels_is_no_wrong_matrix(synthetic, tmp_path):
+    series = synthetic()
+    series.assert_equals(
+        only_volume(series.write(tmp_path, lambda ds, _: setattr(ds, "PixelData", ds.PixelData + bytes(16))))
+    )
+
+
+@pytest.mark.parametrize("turn", ["axial", "coronal", "mirrored"])
+@pytest.mark.parametrize("slice_spacing_mm", [3.0, -3.0])
+def test_every_plane_and_direction_of_stacking_is_exact(synthetic, tmp_path, turn, slice_spacing_mm):
+    directions = {
+        "axial": np.eye(3),
+        "coronal": np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]),
+        "mirrored": np.diag([-1.0, -1.0, 1.0]),
+    }[turn]
+    series = synthetic(directions=directions, slice_spacing_mm=slice_spacing_mm)
+    series.assert_equals(only_volume(series.write(tmp_path)))
+
+
+def test_echoes_and_times_inside_one_multi_frame_object_become_volumes(synthetic, save_dicom, tmp_path):
+    series = synthetic()
+    ds = series.enhanced()
+    frames = []
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        for echo in (2, 1):
+            copied, timing = copy.deepcopy(frame), Dataset()
+            timing.EffectiveEchoTime = 10.0 * echo
+            copied.MREchoSequence = [timing]
+            frames.append(copied)
+    ds.PerFrameFunctionalGroupsSequence, ds.NumberOfFrames = frames, len(frames)
+    ds.PixelData = np.stack([series.voxels + 2, series.voxels + 1], 1).astype("<i2").tobytes()
+    save_dicom(ds, tmp_path / "mf")
+    scan = scan_study(tmp_path)
+    assert [one.echo_time_ms for one in scan.series] == [10, 20]
+    for echo, one in enumerate(scan.series, start=1):
+        series.assert_equals(read_series(one)[0], series.voxels + echo)
+
+
+def test_a_multi_frame_object_split_over_files_is_one_volume(synthetic, save_dicom, tmp_path):
+    series = synthetic()
+    for name, part in (("b", slice(0, 2)), ("a", slice(2, 6))):
+        ds = series.enhanced()
+        ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence)[part]
+        ds.NumberOfFrames = len(ds.PerFrameFunctionalGroupsSequence)
+        ds.PixelData = series.voxels[part].astype("<i2").tobytes()
+        save_dicom(ds, tmp_path / name)
+    series.assert_equals(only_volume(tmp_path))
+
+
+def test_frames_without_a_position_of_their_own_are_refused(synthetic, tmp_path):
+    def stack(ds, _):
+        ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData * 2
+
+    assert "2 frames without a position of their own" in only_refusal(synthetic().write(tmp_path, stack))
