@@ -1,6 +1,6 @@
 """Embeddings on disk, shared by any number of processes: `<root>/<first two hex digits>/<key digest>.safetensors`.
 
-An entry is one float16 tensor; its header holds the key and a sha256 of the tensor's bytes. A reader rebuilds the
+An entry is one float16 tensor; its header holds the key and a sha256 over shapes and bytes. A reader rebuilds the
 header it expects and compares it byte for byte, and hashes the rest, so that an entry with a single changed bit is
 noticed, deleted and computed again. Entries appear by rename: nothing here needs a lock.
 """
@@ -154,8 +154,7 @@ class DiskStore:
 def dump_entry(key: EmbeddingKey, embedding: Embedding) -> bytes:
     """The bytes of an entry: a safetensors file with one tensor, `features`."""
     payload = np.ascontiguousarray(embedding.features, dtype="<f2").tobytes()
-    digest = hashlib.sha256(payload).hexdigest()
-    return _header(key, embedding.slice_shape, embedding.features.shape, digest) + payload
+    return _header(key, embedding.slice_shape, embedding.features.shape, payload) + payload
 
 
 def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
@@ -168,18 +167,22 @@ def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
     payload = memoryview(content)[header_bytes:]
-    expected = _header(key, (rows, columns), shape, hashlib.sha256(payload).hexdigest())
+    expected = _header(key, (rows, columns), shape, payload)
     if content[:header_bytes] != expected or len(payload) != 2 * int(np.prod(shape)):
         return None
     return Embedding(np.frombuffer(payload, dtype="<f2").reshape(shape), (rows, columns))
 
 
-def _header(key: EmbeddingKey, slice_shape: tuple[int, int], shape: tuple[int, ...], payload_sha256: str) -> bytes:
+def _header(
+    key: EmbeddingKey, slice_shape: tuple[int, int], shape: tuple[int, ...], payload: bytes | memoryview
+) -> bytes:
+    content_sha256 = hashlib.sha256(f"{slice_shape} {shape}".encode())
+    content_sha256.update(payload)
     fields = {
         "__metadata__": {
             **asdict(key),
             "slice_shape": f"{slice_shape[0]}x{slice_shape[1]}",
-            "payload_sha256": payload_sha256,
+            "content_sha256": content_sha256.hexdigest(),
         },
         "features": {"dtype": "F16", "shape": list(shape), "data_offsets": [0, 2 * int(np.prod(shape))]},
     }

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -147,7 +148,9 @@ def _parse_torch(content: bytes, file_name: str) -> dict[str, Tensor]:
                 broken = archive.testzip()  # torch itself does not compare the checksums
             if broken:
                 raise ModelError(f"{file_name} is damaged: checksum of {broken} differs", _HINT)
-        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         reason = "it holds code, not only tensors" if "weights_only" in str(error).lower() else "it is damaged"
         raise ModelError(f"{file_name} was not loaded: {reason}", _HINT) from error
