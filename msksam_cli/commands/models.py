@@ -9,7 +9,8 @@ import typer
 
 app = typer.Typer(no_args_is_help=True, help="List, download, import and verify checkpoints.")
 
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model, see `msksam models list`.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of a model, see `msksam models list`.")]
+Unverified = Annotated[bool, typer.Option("--unverified", help="Take a file of unpublished sha256, and pin it.")]
 
 
 @app.command("list")
@@ -21,7 +22,7 @@ def list_() -> None:
 
 
 @app.command()
-def path(name: NameArgument) -> None:
+def path(name: Name) -> None:
     """Print where a model's checkpoint is."""
     from msksam_cli.pipeline.models import locate_model
 
@@ -29,12 +30,7 @@ def path(name: NameArgument) -> None:
 
 
 @app.command()
-def download(
-    name: NameArgument,
-    unverified: Annotated[
-        bool, typer.Option("--unverified", help="Take a file of unpublished hash, and pin it.")
-    ] = False,
-) -> None:
+def download(name: Name, unverified: Unverified = False) -> None:
     """Download a model over https, resuming an earlier try, and compare its sha256."""
     from msksam_cli.pipeline.models import download_with_bar
 

@@ -12,8 +12,10 @@ import io
 import json
 import pickle
 import re
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,9 +31,9 @@ from msksam_cli.sam.model import ARCHITECTURES, NORMALISATIONS, Architecture, Sa
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
 _UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    ImportError, OSError, MemoryError, zipfile.BadZipFile,
-)  # fmt: skip
+    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, ImportError, OSError, MemoryError, struct.error, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip  # whatever torch's reader trips over in bytes that are no checkpoint
 _HINT = "Get the file again, or choose another with --model"
 _CONTENT_KEY = "content_sha256"
 
