@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -289,6 +290,7 @@ def _text_line(entries: Sequence[Entry], width_px: int) -> Picture:
     return line
 
 
+@cache
 def _font() -> Any:
     return ImageFont.load_default(size=_FONT_PX)
 

@@ -126,11 +126,12 @@ def _pairs(text: str) -> ValueNames:
     names: dict[int, str] = {}
     for pair in text.split(","):
         value, _, name = pair.partition("=")
-        if not value.strip().isdigit() or not name.strip() or int(value) in names:
+        label = int(value) if value.strip().isdecimal() else 0
+        if not 1 <= label <= _LARGEST_LABEL or not name.strip() or label in names:
             raise UsageError(
                 f"cannot read {pair.strip()!r} in the label names", "Write each value once: 1=femur,2=tibia"
             )
-        names[int(value)] = name.strip()
+        names[label] = name.strip()
     return names
 
 

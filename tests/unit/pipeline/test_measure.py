@@ -1,0 +1,80 @@
+import csv
+
+import numpy as np
+import pytest
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import default_table
+from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.errors import InputError
+from msksam_cli.io.nifti import form_from_grid, write_label_map, write_volume
+from msksam_cli.measure.morphometry import METRICS_COLUMNS
+from msksam_cli.pipeline.measure import MeasureOptions, measurement_text, run_measure
+
+SHAPE = (12, 10, 6)
+GRID = Grid(SHAPE, np.diag([-0.5, -0.7, 3.0, 1.0]))
+FEMUR = np.s_[2:6, 2:7, 1:4]
+
+
+def write_labels(path, value=1):
+    values = np.zeros(SHAPE, np.uint8)
+    values[FEMUR] = value
+    write_label_map(path, LabelMap(values, GRID, default_table([value])), form_from_grid(GRID))
+    return path
+
+
+def write_image(path, level=50.0, grid=GRID):
+    write_volume(path, Volume(np.full(SHAPE, level, np.float32), grid), form_from_grid(grid))
+    return path
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_run_folder_is_measured_with_its_table_and_images(tmp_path):
+    write_labels(tmp_path / "run" / "labels" / "b_seg.nii.gz", 2)
+    write_labels(tmp_path / "run" / "labels" / "a_seg.nii.gz")
+    (tmp_path / "run" / "labels.tsv").write_text("index\tname\tgroup\n1\tfemur\tbone\n2\ttibia\tbone\n")
+    write_image(tmp_path / "images" / "a_0000.nii.gz")
+    result = run_measure(MeasureOptions(tmp_path / "run", tmp_path / "images", tmp_path / "out"))
+    rows = rows_of(tmp_path / "out" / "metrics.csv")
+    assert tuple(rows[0]) == METRICS_COLUMNS
+    found = [[row[name] for name in ("case", "tissue", "status", "voxels", "mean_intensity", "reason")] for row in rows]
+    assert found == [
+        ["a", "femur", "complete", "60", "50", ""],
+        ["a", "tibia", "empty", "", "", "no voxel carries this label"],
+        ["b", "femur", "empty", "", "", "no voxel carries this label"],
+        ["b", "tibia", "complete", "60", "", "no image given"],
+    ]
+    assert float(rows[0]["volume_mm3"]) == pytest.approx(60 * 1.05)
+    assert result.exit_code == 0
+    assert measurement_text(result).splitlines()[1].split() == ["a", "femur", "complete", "63.0", "50.0"]
+
+
+def test_one_file_takes_one_image_whatever_its_name(tmp_path):
+    labels, image = write_labels(tmp_path / "x.nii.gz"), write_image(tmp_path / "y.nii.gz", 7.0)
+    ((case, measure),) = run_measure(MeasureOptions(labels, image, names="1=femur")).measures
+    assert (case, measure.tissue, measure.mean_intensity) == ("x", "femur", 7.0)
+
+
+def test_cases_that_cannot_be_measured_are_listed_and_the_others_measured(tmp_path):
+    write_labels(tmp_path / "l" / "good.nii.gz")
+    write_labels(tmp_path / "l" / "moved.nii.gz")
+    write_labels(tmp_path / "l" / "unknown.nii.gz", 9)
+    write_image(tmp_path / "i" / "good.nii.gz")
+    write_image(tmp_path / "i" / "moved.nii.gz", grid=Grid(SHAPE, np.diag([-0.5, -0.7, 2.0, 1.0])))
+    result = run_measure(MeasureOptions(tmp_path / "l", tmp_path / "i", names="1=femur"))
+    assert [case for case, _ in result.measures] == ["good"]
+    assert [unusable.case for unusable in result.refused] == ["moved", "unknown"]
+    assert "different grids" in result.refused[0].reason
+    assert "[9]" in result.refused[1].reason
+    assert result.exit_code == 3
+
+
+def test_two_files_of_one_case_are_not_guessed(tmp_path):
+    write_labels(tmp_path / "a_seg.nii.gz")
+    write_labels(tmp_path / "a_pred.nii.gz")
+    with pytest.raises(InputError, match=r"no case could be measured; a: several files share the case name 'a'"):
+        run_measure(MeasureOptions(tmp_path))
