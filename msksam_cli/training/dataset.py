@@ -1,0 +1,109 @@
+"""Batches drawn on the fly: every index is its own random state, so that a resumed run sees what it would have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.training.contrast import render_plane
+from msksam_cli.training.planes import Plane, cut_plane, random_shapes
+from msksam_cli.training.questions import Question, sample_questions
+
+Levels = Callable[[np.random.Generator], Mapping[int, float] | None]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images with their questions.
+
+    Attributes:
+        images: (B, S, S) uint8.
+        masks: (B, P, S, S) bool.
+        boxes_xyxy: (B, P, 4) float32, pixel centres.
+        points_xy: (B, P, 3, 2) float32.
+        point_labels: (B, P, 3) int32.
+        use_box: whether the questions of this batch come with boxes.
+        use_points: whether they come with points.
+    """
+
+    images: Tensor
+    masks: Tensor
+    boxes_xyxy: Tensor
+    points_xy: Tensor
+    point_labels: Tensor
+    use_box: bool
+    use_points: bool
+
+
+class PhantomBatches(Dataset[Batch]):
+    """Batches of rendered planes.
+
+    Args:
+        label_maps: volumes to cut.
+        levels: draws intensities per label for one image, or None for random contrast.
+        side_px: side of the images.
+        images: images in a batch.
+        questions: questions an image is asked.
+        length: batches in all.
+        seed: base of all randomness.
+        shapes_share: share of images that show random shapes.
+    """
+
+    def __init__(
+        self,
+        label_maps: Sequence[LabelMap],
+        levels: Levels,
+        *,
+        side_px: int,
+        images: int,
+        questions: int,
+        length: int,
+        seed: int,
+        shapes_share: float,
+    ) -> None:
+        self._label_maps = label_maps
+        self._levels = levels
+        self._side_px = side_px
+        self._images = images
+        self._questions = questions
+        self._length = length
+        self._seed = seed
+        self._shapes_share = shapes_share if label_maps else 1.0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        rng = np.random.default_rng((self._seed, index))
+        drawn = [self._draw(rng) for _ in range(self._images)]
+        kind = rng.random()
+        asked = [questions for _, questions in drawn]
+        return Batch(
+            images=torch.from_numpy(np.stack([image for image, _ in drawn])),
+            masks=torch.from_numpy(np.stack([[q.mask for q in questions] for questions in asked])),
+            boxes_xyxy=torch.from_numpy(np.stack([[q.box_xyxy for q in questions] for questions in asked])),
+            points_xy=torch.from_numpy(np.stack([[q.points_xy for q in questions] for questions in asked])),
+            point_labels=torch.from_numpy(np.stack([[q.point_labels for q in questions] for questions in asked])),
+            use_box=kind < 0.9,
+            use_points=kind > 0.5,
+        )
+
+    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Question]]:  # type: ignore[type-arg]
+        while True:
+            anatomy = rng.random() >= self._shapes_share
+            plane: Plane
+            if anatomy:
+                plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
+            else:
+                plane = random_shapes(self._side_px, rng)
+            questions = sample_questions(plane, self._questions, rng)
+            if questions:
+                return render_plane(plane, rng, self._levels(rng) if anatomy else None), questions

@@ -1,0 +1,162 @@
+"""Label planes to learn from: cuts through label volumes, and random shapes.
+
+A plane is a square of labels at a known pixel size. Cuts are taken in any of the three anatomical planes, tilted a
+little, at any scale; random shapes (superellipses, crescents, noise blobs) keep the network from knowing only the
+anatomy it was shown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.core.volume import LabelMap
+
+Labels = NDArray[np.uint8]
+
+_MAX_TILT_DEG = 12.0
+_FIELD_MM = (70.0, 190.0)
+_SLAB_MM = (0.0, 4.0)
+_THIN_GROUPS = frozenset({"cartilage", "meniscus", "ligament", "skin"})
+_SHELL_GROUPS = frozenset({"bone", "vertebra"})
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """One slice to be rendered.
+
+    Attributes:
+        slabs: (D, S, S) uint8 labels of D parallel planes across the slice thickness; the middle one is the truth.
+        pixel_mm: side of a pixel in mm.
+        shelled: labels drawn with a dark cortical shell.
+        thin: labels whose prompts are cut into tiles.
+        weights: label → relative chance to be asked for.
+    """
+
+    slabs: NDArray[np.uint8]
+    pixel_mm: float
+    shelled: frozenset[int]
+    thin: frozenset[int]
+    weights: dict[int, float]
+
+    @property
+    def truth(self) -> Labels:
+        """(S, S) labels of the middle plane."""
+        return np.asarray(self.slabs[len(self.slabs) // 2])
+
+
+_GROUP_WEIGHT = {"bone": 2.0, "cartilage": 2.5, "meniscus": 2.5, "ligament": 0.6, "muscle": 0.4, "fat": 0.2, "skin": 0.0}
+
+
+def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Plane:
+    """A random cut of side `side_px` through a label map: any plane, tilt, field of view and thickness."""
+    field_mm = float(np.exp(rng.uniform(*np.log(_FIELD_MM))))
+    pixel_mm = field_mm / side_px
+    axes = _random_axes(rng)
+    extent_mm = np.array(label_map.grid.shape) * np.array(label_map.grid.spacing_mm)
+    reach_mm = np.maximum(extent_mm / 2 - 12.0, 0.0) * np.array([0.75, 0.75, 0.85])
+    centre_mm = label_map.grid.centre_mm + rng.uniform(-1, 1, 3) * reach_mm * _toward_centre(rng)
+    thickness_mm = rng.uniform(*_SLAB_MM)
+    depths_mm = np.array([0.0]) if thickness_mm < 1.0 else np.linspace(-0.5, 0.5, 3) * thickness_mm
+    steps_mm = (np.arange(side_px) - (side_px - 1) / 2) * pixel_mm
+    world = (
+        centre_mm
+        + depths_mm[:, None, None, None] * axes[2]
+        + steps_mm[None, :, None, None] * axes[0]
+        + steps_mm[None, None, :, None] * axes[1]
+    )
+    voxels = np.rint(label_map.grid.to_voxel(world)).astype(np.intp)
+    shape = np.array(label_map.grid.shape)
+    inside = ((voxels >= 0) & (voxels < shape)).all(axis=-1)
+    voxels = np.clip(voxels, 0, shape - 1)
+    slabs = np.where(inside, label_map.values[voxels[..., 0], voxels[..., 1], voxels[..., 2]], 0).astype(np.uint8)
+    return Plane(slabs, pixel_mm, *_roles(label_map.tissues))
+
+
+def _roles(tissues: TissueTable) -> tuple[frozenset[int], frozenset[int], dict[int, float]]:
+    return (
+        frozenset(t.index for t in tissues if t.group in _SHELL_GROUPS),
+        frozenset(t.index for t in tissues if t.group in _THIN_GROUPS),
+        {t.index: _GROUP_WEIGHT.get(t.group, 1.0) for t in tissues},
+    )
+
+
+def _toward_centre(rng: np.random.Generator) -> float:
+    """A factor that is small as often as large, so that the joint is seen more than the shafts."""
+    return float(rng.uniform(0.1, 1.0))
+
+
+def _random_axes(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Rows (3, 3): the row, column and normal directions of a plane in world mm, anatomical up to a tilt."""
+    normal = rng.integers(3)
+    tilt = np.deg2rad(rng.normal(0, _MAX_TILT_DEG / 2, 3))
+    axes = np.roll(np.eye(3), int(-normal), axis=0)[[1, 2, 0]]
+    for axis, angle in enumerate(tilt):
+        axes = axes @ _rotation(axis, float(angle)).T
+    spin = float(rng.normal(0, 0.2)) if rng.random() < 0.7 else float(rng.uniform(0, 2 * np.pi))
+    row, column = axes[0], axes[1]
+    turned = np.stack([np.cos(spin) * row + np.sin(spin) * column, np.cos(spin) * column - np.sin(spin) * row, axes[2]])
+    if rng.random() < 0.5:
+        turned = turned[[1, 0, 2]]
+    return np.asarray(turned * np.where(rng.random(3) < 0.5, -1.0, 1.0)[:, None])
+
+
+def _rotation(axis: int, angle_rad: float) -> NDArray[np.float64]:
+    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
+    first, second = [other for other in range(3) if other != axis]
+    matrix = np.eye(3)
+    matrix[first, first] = matrix[second, second] = cosine
+    matrix[first, second], matrix[second, first] = -sine, sine
+    return matrix
+
+
+def random_shapes(side_px: int, rng: np.random.Generator) -> Plane:
+    """A plane of 3 to 14 overlapping random shapes over a background of 1 to 3 noise regions.
+
+    Labels 1 to 3 are background and never asked for; some shapes carry a dark shell, as bones do.
+    """
+    y, x = np.mgrid[0:side_px, 0:side_px].astype(np.float32) / side_px
+    regions = int(rng.integers(1, 4))
+    noise = smooth_noise(side_px, rng.uniform(0.08, 0.3), rng)
+    edges = np.quantile(noise, np.linspace(0, 1, regions + 1)[1:-1]) if regions > 1 else []
+    labels = (1 + np.digitize(noise, edges)).astype(np.uint8)
+    count = int(rng.integers(3, 15))
+    aligned = rng.random() < 0.3
+    base = rng.uniform(0, np.pi)
+    for shape in range(count):
+        angle = base + rng.normal(0, 0.15) if aligned else rng.uniform(0, np.pi)
+        mask = _random_mask(x, y, float(angle), rng)
+        labels[mask] = 4 + shape
+    shelled = frozenset(4 + shape for shape in range(count) if rng.random() < 0.35)
+    return Plane(labels[None], 100.0 / side_px, shelled, frozenset(), {4 + shape: 1.0 for shape in range(count)})
+
+
+def _random_mask(
+    x: NDArray[np.float32], y: NDArray[np.float32], angle: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    side_px = x.shape[0]
+    centre_x, centre_y = rng.uniform(0.05, 0.95, 2)
+    radius = float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
+    aspect = float(np.exp(rng.uniform(0, np.log(4))))
+    along = (np.cos(angle) * (x - centre_x) + np.sin(angle) * (y - centre_y)) / radius
+    across = (np.cos(angle) * (y - centre_y) - np.sin(angle) * (x - centre_x)) / radius * aspect
+    power = float(rng.choice([2.0, 2.0, 3.0, 5.0]))
+    wobble = 0.25 * smooth_noise(side_px, rng.uniform(0.04, 0.15), rng) * rng.random()
+    inside = (np.abs(along) ** power + np.abs(across) ** power) ** (1 / power) + wobble < 1
+    if rng.random() < 0.35:
+        shift, shrink = rng.uniform(0.15, 0.7), rng.uniform(0.7, 1.05)
+        bitten = (np.abs(along / 1.1) ** power + np.abs((across - shift) / shrink) ** power) ** (1 / power) + wobble < 1
+        inside &= ~bitten
+    return np.asarray(inside)
+
+
+def smooth_noise(side_px: int, scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(S, S) float32 noise of zero mean and unit deviation, smooth over `scale` of the side."""
+    coarse = max(3, round(1.5 / scale))
+    small = rng.normal(size=(coarse + 3, coarse + 3)).astype(np.float32)
+    zoomed = ndimage.zoom(small, side_px / coarse, order=3 if side_px / coarse > 2 else 1)[:side_px, :side_px]
+    return np.asarray((zoomed - zoomed.mean()) / (zoomed.std() + 1e-6), dtype=np.float32)

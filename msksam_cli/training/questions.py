@@ -1,0 +1,107 @@
+"""Questions a plane can be asked: masks with boxes and points, jittered as an atlas would miss.
+
+A thin tissue is asked for in tiles, as prompts from an atlas are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from msksam_cli.training.planes import Plane
+
+_MIN_AREA_PX = 12
+_TILE_MM = (10.0, 32.0)
+_TILED_SHARE = 0.75
+_MAX_POINTS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One mask to find.
+
+    Attributes:
+        mask: (S, S) bool.
+        label: tissue.
+        box_xyxy: (4,) float32, pixel centres, jittered.
+        points_xy: (3, 2) float32.
+        point_labels: (3,) int32: 1 inside, 0 outside.
+    """
+
+    mask: NDArray[np.bool_]
+    label: int
+    box_xyxy: NDArray[np.float32]
+    points_xy: NDArray[np.float32]
+    point_labels: NDArray[np.int32]
+
+
+def sample_questions(plane: Plane, count: int, rng: np.random.Generator) -> list[Question]:
+    """`count` questions about a plane, fewer only when nothing in it is large enough to be asked for: then none."""
+    labels = [int(label) for label in np.unique(plane.truth) if plane.weights.get(int(label), 0) > 0]
+    chances = np.array([plane.weights[label] for label in labels])
+    questions: list[Question] = []
+    for _ in range(count * 3):
+        if not labels or len(questions) == count:
+            break
+        label = int(rng.choice(labels, p=chances / chances.sum()))
+        question = _ask(plane, label, rng)
+        if question is not None:
+            questions.append(question)
+    while questions and len(questions) < count:
+        questions.append(questions[int(rng.integers(len(questions)))])
+    return questions
+
+
+def _ask(plane: Plane, label: int, rng: np.random.Generator) -> Question | None:
+    components, found = ndimage.label(plane.truth == label, structure=np.ones((3, 3)))
+    if not found:
+        return None
+    areas = np.bincount(components.ravel())[1:]
+    large = np.flatnonzero(areas >= _MIN_AREA_PX)
+    if not large.size:
+        return None
+    mask = components == 1 + int(rng.choice(large))
+    if label in plane.thin and rng.random() < _TILED_SHARE:
+        mask = _tile(mask, plane.pixel_mm, rng)
+    if np.count_nonzero(mask) < _MIN_AREA_PX:
+        return None
+    points, point_labels = _points(mask, rng)
+    return Question(mask, label, jittered_box(mask, rng), points, point_labels)
+
+
+def _tile(mask: NDArray[np.bool_], pixel_mm: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    rows, columns = np.nonzero(mask)
+    chosen = int(rng.integers(rows.size))
+    half = rng.uniform(*_TILE_MM, 2) / pixel_mm / 2
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    tile: NDArray[np.bool_] = mask & (np.abs(y - rows[chosen]) <= half[0]) & (np.abs(x - columns[chosen]) <= half[1])
+    return tile
+
+
+def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Box (4,) xyxy of a mask with each side moved by −5 … +10 % of its length, and up to a pixel and a half."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    box = np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float32)
+    size = np.array([columns.size, rows.size], dtype=np.float32)
+    outward = rng.uniform(-0.05, 0.10, 4) * np.tile(size, 2) + rng.uniform(-0.7, 1.5, 4)
+    box += (outward * np.array([-1, -1, 1, 1])).astype(np.float32)
+    limit = mask.shape[0] - 1
+    box = np.clip(box, 0, limit)
+    return np.array([min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3])], np.float32)
+
+
+def _points(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """One or two points deep inside, the rest outside near the mask."""
+    side = mask.shape[0]
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    inside = np.flatnonzero(depth >= 0.6 * depth.max())
+    near = np.flatnonzero(ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=2))
+    wanted = int(rng.integers(1, _MAX_POINTS + 1)) if near.size else _MAX_POINTS
+    flat = np.concatenate([rng.choice(inside, wanted), rng.choice(near, _MAX_POINTS - wanted)]) if near.size else (
+        rng.choice(inside, _MAX_POINTS)
+    )
+    xy = np.stack([flat % side, flat // side], axis=1).astype(np.float32)
+    return xy, (np.arange(_MAX_POINTS) < wanted).astype(np.int32)
