@@ -8,7 +8,7 @@ import torch
 
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault
-from msksam_cli.sam.encode import encode_in_batches, encoder_sha256, model_input
+from msksam_cli.sam.encode import encode_in_batches, encode_slices, encoder_sha256, model_input
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
@@ -47,6 +47,13 @@ def test_a_batch_through_the_network_equals_one_by_one_to_half_precision(small: 
         batch = small.sam.image_encoder(model_input(small.sam, slices)).numpy()
     for features, embedding in zip(batch, small.encode(slices), strict=True):
         np.testing.assert_allclose(embedding.features, features, rtol=HALF_PRECISION_STEP, atol=1e-3)
+
+
+def test_bf16_embeddings_are_near_single_precision_but_not_it(small: Model, blobs: Slices) -> None:
+    (exact,) = encode_slices(small.sam, [blobs((90, 120))], precision="fp32")
+    (rough,) = encode_slices(small.sam, [blobs((90, 120))], precision="bf16")
+    difference = rough.features.astype(np.float64) - exact.features.astype(np.float64)
+    assert 1e-4 < np.linalg.norm(difference) / np.linalg.norm(exact.features.astype(np.float64)) < 3e-2
 
 
 def test_no_slices_give_no_embeddings(small: Model) -> None:
