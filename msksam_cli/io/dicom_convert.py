@@ -23,8 +23,9 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.errors import SeriesError
 from msksam_cli.io.dicom_frames import FrameHeader
 from msksam_cli.io.dicom_geometry import Stack, stack_slices
-from msksam_cli.io.dicom_header import frame_values, read_header, read_rescale
+from msksam_cli.io.dicom_header import read_header
 from msksam_cli.io.dicom_pixels import decode_frame
+from msksam_cli.io.dicom_values import frame_values, read_rescale
 
 _SAMPLES_PER_SLICE = 64
 _INTENSITY_TOLERANCE = 2e-3
@@ -49,15 +50,24 @@ class Converted:
     affine: NDArray[np.float64]
 
 
-def convert_slices(slices: Sequence[tuple[Path, int]], on_slice: Callable[[], None]) -> Converted:
-    """Decode and convert slices given in geometric order; `on_slice` is called after each.
+def read_planes(slices: Sequence[tuple[Path, int]], on_slice: Callable[[], None]) -> list[Plane]:
+    """Decode slices; `on_slice` is called after each.
 
     Raises:
-        SeriesError: the files changed since they were scanned, or the result does not hold their pixels.
+        SeriesError: the files changed since they were scanned.
     """
     planes = []
     for path, frames in _by_file(slices):
-        planes.extend(_read_planes(path, frames, on_slice))
+        planes.extend(_read_file(path, frames, on_slice))
+    return planes
+
+
+def convert_planes(planes: Sequence[Plane]) -> Converted:
+    """One volume of decoded slices given in geometric order.
+
+    Raises:
+        SeriesError: they are in another order, or the result does not hold their pixels.
+    """
     stack = stack_slices([plane.header for plane in planes])
     if stack.order != tuple(range(len(planes))):
         raise SeriesError("files changed while they were read", "Run the command again")
@@ -81,7 +91,7 @@ def _by_file(slices: Sequence[tuple[Path, int]]) -> list[tuple[Path, list[int]]]
     return runs
 
 
-def _read_planes(path: Path, frames: Sequence[int], on_slice: Callable[[], None]) -> list[Plane]:
+def _read_file(path: Path, frames: Sequence[int], on_slice: Callable[[], None]) -> list[Plane]:
     header = read_header(path)
     if header.verdict != "image" or any(frame.defect for frame in header.frames):
         raise SeriesError("files changed while they were read", "Run the command again")

@@ -5,10 +5,8 @@ Runs inside the reading process (`dicom_worker`): pydicom parses here and nowher
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -24,6 +22,20 @@ from msksam_cli.io.dicom_frames import (
     hash_identifier,
 )
 from msksam_cli.io.dicom_pixels import DECODER_PLUGINS, DEFLATED, measure_pixel_data, transfer_syntax
+from msksam_cli.io.dicom_values import (
+    FrameValues,
+    floats,
+    frame_values,
+    integer,
+    listed,
+    number,
+    optional_integer,
+    read_rescale,
+    sequence_items,
+    strings,
+    tag_value,
+    text,
+)
 
 MR_CLASSES = frozenset(
     (
@@ -101,7 +113,7 @@ def _file_header(header: Dataset, stream: BinaryIO, file_size: int) -> FileHeade
 
 def _why_not_ours(header: Dataset, *, has_pixels: bool) -> str:
     """Why a DICOM object is no MR image, "" when it is one."""
-    sop_class, modality = _text(header, "SOPClassUID"), _text(header, "Modality")
+    sop_class, modality = text(header, "SOPClassUID"), text(header, "Modality")
     if sop_class in MR_CLASSES:
         return "colour image" if _colour(header) else ""
     if not has_pixels:
@@ -118,7 +130,7 @@ def _why_not_ours(header: Dataset, *, has_pixels: bool) -> str:
 
 
 def _colour(header: Dataset) -> bool:
-    return _integer(header, "SamplesPerPixel", 1) != 1 or _text(header, "PhotometricInterpretation") == "PALETTE COLOR"
+    return integer(header, "SamplesPerPixel", 1) != 1 or text(header, "PhotometricInterpretation") == "PALETTE COLOR"
 
 
 def _has_geometry(header: Dataset) -> bool:
@@ -134,11 +146,11 @@ def _syntax_defect(header: Dataset) -> str:
 
 
 def _pixel_format_defect(header: Dataset) -> str:
-    allocated, stored = _integer(header, "BitsAllocated", 0), _integer(header, "BitsStored", 0)
-    high = _integer(header, "HighBit", stored - 1)
+    allocated, stored = integer(header, "BitsAllocated", 0), integer(header, "BitsStored", 0)
+    high = integer(header, "HighBit", stored - 1)
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
         return f"pixels of {allocated} bits, {stored} stored, high bit {high} cannot be read"
-    if _integer(header, "PixelRepresentation", -1) not in (0, 1):
+    if integer(header, "PixelRepresentation", -1) not in (0, 1):
         return "pixel representation is missing"
     if "ModalityLUTSequence" in header:
         return "intensities need a modality look-up table"
@@ -147,8 +159,8 @@ def _pixel_format_defect(header: Dataset) -> str:
 
 def _frame_count(header: Dataset) -> tuple[int, str]:
     """Image planes in the file, and what is wrong with them."""
-    declared = _integer(header, "NumberOfFrames", 1)
-    groups = _items(header, "PerFrameFunctionalGroupsSequence")
+    declared = integer(header, "NumberOfFrames", 1)
+    groups = sequence_items(header, "PerFrameFunctionalGroupsSequence")
     if groups:
         return len(groups), "" if declared == len(groups) else f"{declared} frames declared, {len(groups)} described"
     return 1, "" if declared == 1 else f"{declared} frames without a position of their own"
@@ -156,50 +168,37 @@ def _frame_count(header: Dataset) -> tuple[int, str]:
 
 def _frame(value: FrameValues, index: int, defect: str) -> FrameHeader:
     header = value.header
-    identifiers = [_text(header, name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
-    image_type = _strings(value.get("MRImageFrameTypeSequence", "FrameType", "ImageType"))
-    complex_part = _strings(value.get("MRImageFrameTypeSequence", "ComplexImageComponent", ""))
+    identifiers = [text(header, name) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")]
+    image_type = strings(value.get("MRImageFrameTypeSequence", "FrameType", "ImageType"))
+    complex_part = strings(value.get("MRImageFrameTypeSequence", "ComplexImageComponent", ""))
     defect = defect or ("mosaic" if "MOSAIC" in image_type else "") or _rescale_defect(value)
     return FrameHeader(
         frame=index,
         study=hash_identifier(*identifiers[:2]),
         series=hash_identifier(*identifiers),
-        instance=hash_identifier(_text(header, "SOPInstanceUID")) if _text(header, "SOPInstanceUID") else "",
+        instance=hash_identifier(text(header, "SOPInstanceUID")) if text(header, "SOPInstanceUID") else "",
         short_series=hash_identifier(identifiers[2])[:8],
-        series_number=_optional_integer(header, "SeriesNumber"),
-        rows=_integer(header, "Rows", 0),
-        columns=_integer(header, "Columns", 0),
-        orientation=_floats(value.get("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
-        position_mm=_floats(value.get("PlanePositionSequence", "ImagePositionPatient"), 3),
-        spacing_mm=_floats(value.get("PixelMeasuresSequence", "PixelSpacing"), 2),
-        echo_time_ms=_number(value.get("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
-        image_type=hash_identifier(*image_type, *complex_part, _text(header, "FrameOfReferenceUID")),
-        repeats=tuple(_number(value.get(group, tag)) for group, tag in _REPEAT_TAGS),
+        series_number=optional_integer(header, "SeriesNumber"),
+        rows=integer(header, "Rows", 0),
+        columns=integer(header, "Columns", 0),
+        orientation=floats(value.get("PlaneOrientationSequence", "ImageOrientationPatient"), 6),
+        position_mm=floats(value.get("PlanePositionSequence", "ImagePositionPatient"), 3),
+        spacing_mm=floats(value.get("PixelMeasuresSequence", "PixelSpacing"), 2),
+        echo_time_ms=number(value.get("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
+        image_type=hash_identifier(*image_type, *complex_part, text(header, "FrameOfReferenceUID")),
+        repeats=tuple(number(value.get(group, tag)) for group, tag in _REPEAT_TAGS),
         is_localizer="LOCALIZER" in image_type,
         modality="MR",
-        acquisition=_listed(_text(header, "MRAcquisitionType"), ACQUISITION_TYPES),
-        sequence="/".join(term for term in _strings(_value(header, "ScanningSequence")) if term in SCANNING_SEQUENCES),
-        repetition_time_ms=_number(value.get("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
+        acquisition=listed(text(header, "MRAcquisitionType"), ACQUISITION_TYPES),
+        sequence="/".join(
+            term for term in strings(tag_value(header, "ScanningSequence")) if term in SCANNING_SEQUENCES
+        ),
+        repetition_time_ms=number(value.get("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
         side=_side(header, value),
-        body_part=_listed(_text(header, "BodyPartExamined").replace(" ", ""), BODY_PARTS).lower(),
+        body_part=listed(text(header, "BodyPartExamined").replace(" ", ""), BODY_PARTS).lower(),
         defect=defect,
         hint="Split the mosaic into slices with the scanner's software" if defect == "mosaic" else "",
     )
-
-
-def read_rescale(value: FrameValues) -> tuple[float, float]:
-    """Slope and intercept of one frame, 1 and 0 when absent.
-
-    Raises:
-        ValueError: one of them is not a number, or the slope is 0.
-    """
-    slope, intercept = (
-        value.get("PixelValueTransformationSequence", name) for name in ("RescaleSlope", "RescaleIntercept")
-    )
-    pair = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
-    if not all(math.isfinite(number) for number in pair) or pair[0] == 0:
-        raise ValueError(f"rescale slope {pair[0]:g} and intercept {pair[1]:g}")
-    return pair
 
 
 def _rescale_defect(value: FrameValues) -> str:
@@ -210,92 +209,12 @@ def _rescale_defect(value: FrameValues) -> str:
     return ""
 
 
-@dataclass(frozen=True, eq=False)
-class FrameValues:
-    """Looks a tag up in a frame's functional groups, then in the shared ones, then in the data set itself."""
-
-    header: Dataset
-    groups: tuple[Dataset, ...]
-
-    def get(self, sequence: str, keyword: str, plain_keyword: str | None = None) -> Any:
-        """The tag's value or None."""
-        for group in self.groups:
-            for item in _items(group, sequence)[:1] if sequence else ():
-                value = _value(item, keyword)
-                if value is not None:
-                    return value
-        plain = keyword if plain_keyword is None else plain_keyword
-        return _value(self.header, plain) if plain else None
-
-
-def frame_values(header: Dataset, count: int) -> list[FrameValues]:
-    """One `FrameValues` for each of `count` frames."""
-    own = _items(header, "PerFrameFunctionalGroupsSequence")
-    shared = tuple(_items(header, "SharedFunctionalGroupsSequence")[:1])
-    return [FrameValues(header, (*own[index : index + 1], *shared)) for index in range(count)]
-
-
 def _side(header: Dataset, value: FrameValues) -> str:
-    for text in (
-        _text(header, "ImageLaterality"),
-        "".join(_strings(value.get("FrameAnatomySequence", "FrameLaterality", ""))),
-        _text(header, "Laterality"),
+    for side in (
+        text(header, "ImageLaterality"),
+        "".join(strings(value.get("FrameAnatomySequence", "FrameLaterality", ""))),
+        text(header, "Laterality"),
     ):
-        if text in ("L", "R"):
-            return "left" if text == "L" else "right"
+        if side in ("L", "R"):
+            return "left" if side == "L" else "right"
     return ""
-
-
-def _value(header: Dataset, keyword: str) -> Any:
-    """A tag's value, None when it is absent, empty or cannot be understood."""
-    try:
-        value = header.get(keyword)
-    except (ValueError, TypeError, LookupError, ArithmeticError, NotImplementedError, AttributeError):
-        return None
-    return None if value is None or value == "" else value
-
-
-def _items(header: Dataset, keyword: str) -> list[Dataset]:
-    value = _value(header, keyword)
-    return list(value) if isinstance(value, pydicom.sequence.Sequence) else []
-
-
-def _strings(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return (str(value),) if isinstance(value, str | float | int) else tuple(str(part) for part in value)
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    value = _value(header, keyword)
-    return value.strip() if isinstance(value, str) else ""
-
-
-def _floats(value: Any, count: int) -> tuple[float, ...] | None:
-    """Exactly `count` finite numbers, or None."""
-    try:
-        numbers = tuple(float(part) for part in value)
-    except (TypeError, ValueError):
-        return None
-    return numbers if len(numbers) == count and all(math.isfinite(number) for number in numbers) else None
-
-
-def _number(value: Any) -> float | None:
-    numbers = _floats(value if isinstance(value, list | tuple) else [value], 1)
-    return numbers[0] if numbers else None
-
-
-def _optional_integer(header: Dataset, keyword: str) -> int | None:
-    try:
-        return int(_value(header, keyword))
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _integer(header: Dataset, keyword: str, missing: int) -> int:
-    value = _optional_integer(header, keyword)
-    return missing if value is None else value
-
-
-def _listed(text: str, allowed: frozenset[str]) -> str:
-    return text if text in allowed else ""

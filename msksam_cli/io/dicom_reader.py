@@ -54,8 +54,8 @@ class Worker:
             self.close()
             raise EnvironmentFault("the process that reads DICOM does not start", "Check the installation")
 
-    def ask(self, request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], IO[bytes]]]:
-        """Send a request and yield replies, with the stream their raw bytes follow on, for as long as one reads.
+    def ask(self, request: dict[str, Any]) -> tuple[dict[str, Any], IO[bytes]]:
+        """Send a request; return the reply, and the stream its raw bytes follow on.
 
         Raises:
             WorkerDiedError: the process ended before it replied.
@@ -66,9 +66,10 @@ class Worker:
         with contextlib.suppress(BrokenPipeError):
             requests.write(json.dumps(request).encode("ascii") + b"\n")
             requests.flush()
-        while line := replies.readline():
-            yield json.loads(line), replies
-        raise WorkerDiedError(_cause(self._process.wait()))
+        line = replies.readline()
+        if not line:
+            raise WorkerDiedError(_cause(self._process.wait()))
+        return json.loads(line), replies
 
     def close(self) -> None:
         """End the process."""
@@ -85,15 +86,18 @@ def read_headers(paths: Sequence[Path]) -> list[FileHeader]:
     workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(paths) // _FILES_PER_WORKER))
     if workers == 1:
         return [_read_header(path) for path in paths]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(_read_header, paths, chunksize=16))
+    pool = ThreadPoolExecutor(workers)
+    try:
+        return list(pool.map(_read_header, paths))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _read_header(path: Path) -> FileHeader:
     request = {"task": "header", "path": str(path), "memory_bytes": _HEADER_MEMORY_BYTES}
     try:
         with _borrowed_worker() as worker:
-            reply, _ = next(worker.ask(request))
+            reply, _ = worker.ask(request)
             return FileHeader.from_json(reply)
     except WorkerDiedError as death:
         return FileHeader("refuse", f"reading its header {death}")
@@ -113,12 +117,10 @@ def read_voxels(slices: Sequence[tuple[Path, int]], voxel_count: int) -> tuple[N
     }
     try:
         with _borrowed_worker() as worker:
-            for reply, stream in worker.ask(request):
-                if "error" in reply:
-                    raise SeriesError(reply["error"], reply["hint"])
-                if "dtype" in reply:
-                    return _receive(reply, stream)
-            raise WorkerDiedError("ended")
+            reply, stream = worker.ask(request)
+            if "error" in reply:
+                raise SeriesError(reply["error"], reply["hint"])
+            return _receive(reply, stream)
     except WorkerDiedError as death:
         raise SeriesError(f"decoding its pixels {death}", "Rewrite the files uncompressed and try again") from death
 

@@ -17,6 +17,8 @@ from msksam_cli.io.memory import check_fits_memory
 
 _VOXEL_BYTES = 24
 
+End = tuple[FileState, str, str]  # state, reason, case
+
 
 @dataclass(frozen=True, eq=False)
 class DicomScan:
@@ -39,27 +41,37 @@ def scan_dicom(root: Path, paths: Sequence[Path], min_slices: int) -> DicomScan:
         if number not in copies
     ]
     found = group_entries(entries, min_slices)
-    series, refused = [], []
-    outcome: dict[int, list[tuple[FileState, str, str]]] = defaultdict(list)
-    for group in found.groups:
-        refusal = _refusal(group)
-        if refusal is None:
-            series.append(_series(root, paths, group))
-        else:
-            refused.append(refusal)
+    judged = [(group, _refusal(group)) for group in found.groups]
+    ends = _ends_of_files(headers, copies, judged, found.set_aside)
+    return DicomScan(
+        series=tuple(_series(root, paths, group) for group, refusal in judged if refusal is None),
+        refused=(*(refusal for _, refusal in judged if refusal is not None), *_orphans(headers)),
+        records=tuple(FileRecord(path, *_one_end(ends[number])) for number, path in enumerate(paths)),
+        hints=tuple(dict.fromkeys(header.hint for header in headers if header.verdict == "skip" and header.hint)),
+    )
+
+
+def _ends_of_files(
+    headers: Sequence[FileHeader],
+    copies: set[int],
+    judged: Sequence[tuple[Group, Refusal | None]],
+    set_aside: Sequence[tuple[Entry, str]],
+) -> dict[int, list[End]]:
+    """What became of each file's images; one file can hold images of several volumes."""
+    ends: dict[int, list[End]] = defaultdict(list)
+    for group, refusal in judged:
         for entry in group.entries:
-            reason = "" if refusal is None else refusal.reason
-            outcome[entry.file].append(("used" if refusal is None else "refused", reason, group.case))
-    for entry, reason in found.set_aside:
-        outcome[entry.file].append(("skipped", reason, ""))
+            ends[entry.file].append(
+                ("used", "", group.case) if refusal is None else ("refused", refusal.reason, group.case)
+            )
+    for entry, reason in set_aside:
+        ends[entry.file].append(("skipped", reason, ""))
     for number, header in enumerate(headers):
         if header.verdict != "image":
-            outcome[number].append(("skipped" if header.verdict == "skip" else "refused", header.reason, ""))
+            ends[number].append(("skipped" if header.verdict == "skip" else "refused", header.reason, ""))
         elif number in copies:
-            outcome[number].append(("skipped", "copy of another file", ""))
-    records = tuple(FileRecord(path, *_one_state(outcome[number])) for number, path in enumerate(paths))
-    hints = tuple(dict.fromkeys(header.hint for header in headers if header.verdict == "skip" and header.hint))
-    return DicomScan(tuple(series), (*refused, *_orphans(headers)), records, hints)
+            ends[number].append(("skipped", "copy of another file", ""))
+    return ends
 
 
 def _find_copies(root: Path, paths: Sequence[Path], headers: Sequence[FileHeader]) -> tuple[set[int], set[str]]:
@@ -139,13 +151,10 @@ def _describe(header: FrameHeader) -> str:
     return ", ".join([words, *(f"{name} {value:g} ms" for name, value in times if value is not None)])
 
 
-def _one_state(outcomes: Sequence[tuple[FileState, str, str]]) -> tuple[FileState, str, str]:
-    """One state for a file whose frames may have met different ends: used before refused before skipped."""
-    for state in ("used", "refused", "skipped"):
-        for outcome in outcomes:
-            if outcome[0] == state:
-                return outcome
-    return "skipped", "holds no image", ""
+def _one_end(ends: Sequence[End]) -> End:
+    """One end for a file whose images met several: used before refused before skipped."""
+    order = ("used", "refused", "skipped")
+    return min(ends, key=lambda end: order.index(end[0]), default=("skipped", "holds no image", ""))
 
 
 def _orphans(headers: Sequence[FileHeader]) -> list[Refusal]:

@@ -25,7 +25,8 @@ from msksam_cli.errors import SeriesError
 from msksam_cli.io.dicom_frames import FileHeader
 from msksam_cli.io.dicom_header import read_header
 
-STEP_LIMIT_S = 15
+STEP_LIMIT_S = 15.0
+_SLOWEST_BYTES_PER_S = 5e6
 
 
 def main() -> None:
@@ -64,14 +65,14 @@ def _header_reply(path: Path) -> dict[str, Any]:
 
 
 def _convert(replies: BinaryIO, slices: list[tuple[Path, int]]) -> None:
-    from msksam_cli.io.dicom_convert import convert_slices
+    from msksam_cli.io.dicom_convert import convert_planes, read_planes
 
-    def report_step() -> None:
-        _restart_clock()
-        _send(replies, {"step": 1})
-
+    largest = max((path.stat().st_size for path, _ in slices if path.is_file()), default=0)
+    _restart_clock(STEP_LIMIT_S + largest / _SLOWEST_BYTES_PER_S)
     try:
-        converted = convert_slices(slices, report_step)
+        planes = read_planes(slices, lambda: _restart_clock(STEP_LIMIT_S + largest / _SLOWEST_BYTES_PER_S))
+        _restart_clock(STEP_LIMIT_S + sum(plane.pixels.nbytes for plane in planes) / _SLOWEST_BYTES_PER_S)
+        converted = convert_planes(planes)
         voxels = np.ascontiguousarray(converted.voxels.T)
     except SeriesError as error:
         _send(replies, {"error": error.message, "hint": error.hint})
@@ -97,10 +98,10 @@ def _send(replies: BinaryIO, record: dict[str, Any], payload: memoryview | bytes
     replies.flush()
 
 
-def _restart_clock() -> None:
+def _restart_clock(seconds: float = STEP_LIMIT_S) -> None:
     """Let the process be killed when the next step takes longer than it may, even inside a decoder's C code."""
     if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, STEP_LIMIT_S)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _stop_clock() -> None:

@@ -170,7 +170,7 @@ def _nifti_cases(paths: Sequence[Path]) -> list[str]:
 def _joined(path: Path, depth: int) -> str:
     name = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.name[: -len(".nii")]
     parents = path.parent.parts
-    return "_".join((*parents[max(0, len(parents) - depth + 1) :], name))
+    return "_".join((*parents[max(0, len(parents) - depth + 1) :], name or "unnamed"))
 
 
 def _unique_cases(series: Sequence[Series]) -> list[Series]:

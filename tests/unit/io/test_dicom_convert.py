@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from msksam_cli.errors import SeriesError
-from msksam_cli.io.dicom_convert import Plane, check_voxels, convert_slices
+from msksam_cli.io.dicom_convert import Plane, check_voxels, convert_planes, read_planes
 from msksam_cli.io.dicom_header import read_header
 from msksam_cli.io.dicom_pixels import codestream_size
 
@@ -25,7 +25,11 @@ def planes(synthetic, tmp_path):
 
 @pytest.fixture
 def converted(planes, tmp_path):
-    result = convert_slices([(tmp_path / f"IM{index:03d}", 0) for index in range(len(planes))], lambda: None)
+    seen = []
+    result = convert_planes(
+        read_planes([(tmp_path / f"IM{index:03d}", 0) for index in range(len(planes))], lambda: seen.append(1))
+    )
+    assert len(seen) == len(planes)
     check_voxels(planes, result.voxels, result.affine)
     return result
 

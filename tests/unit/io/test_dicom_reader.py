@@ -27,7 +27,7 @@ def header_request(path, memory_bytes=512 << 20):
 
 
 def process_of(worker):
-    reply, _ = next(worker.ask(header_request("/dev/null")))
+    reply, _ = worker.ask(header_request("/dev/null"))
     assert reply["verdict"] == "skip"
     return worker._process.pid
 
@@ -35,13 +35,13 @@ def process_of(worker):
 def test_a_killed_worker_is_an_error_and_not_a_crash(worker):
     os.kill(process_of(worker), signal.SIGKILL)
     with pytest.raises(WorkerDiedError, match=r"crashed the decoder \(signal 9\)"):
-        next(worker.ask(header_request("/dev/null")))
+        worker.ask(header_request("/dev/null"))
 
 
 def test_a_worker_that_hangs_ends_itself(worker, tmp_path):
     os.kill(process_of(worker), signal.SIGALRM)  # what its own clock sends
     with pytest.raises(WorkerDiedError, match="took too long"):
-        next(worker.ask(header_request("/dev/null")))
+        worker.ask(header_request("/dev/null"))
 
 
 def test_memory_beyond_the_limit_refuses_the_series(monkeypatch, synthetic, tmp_path):
@@ -58,7 +58,7 @@ def test_memory_beyond_the_limit_refuses_the_header(worker, synthetic, save_dico
     item.add_new(0x00091010, "OB", bytes(1 << 25))
     ds.SharedFunctionalGroupsSequence[0].UnassignedSharedConvertedAttributesSequence = [item]
     path = save_dicom(ds, tmp_path / "a")
-    reply, _ = next(worker.ask(header_request(path, memory_bytes=1 << 20)))
+    reply, _ = worker.ask(header_request(path, memory_bytes=1 << 20))
     assert FileHeader.from_json(reply).reason == "DICOM header cannot be parsed (more memory than it may take)"
 
 
