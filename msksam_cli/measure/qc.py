@@ -25,6 +25,7 @@ WHOLE_CASE = "all"
 PRIOR_LEVEL = 0.5
 """The prior's own mask is where its probability is above this."""
 
+_LEAST_SIMILARITY = 1e-6
 _IN_ONE_PIECE = ("bone", "meniscus", "vertebra", "disc")
 
 
@@ -39,8 +40,8 @@ class Thresholds:
         population_sd: distance of a volume from the atlas's population in standard deviations, flagged above.
         population_cases: a population of fewer cases raises no flag.
         fragment_share: share of voxels outside the largest piece, beyond what the prior shows, flagged above.
-        mirror_margin: advantage in similarity of the chosen side over the other, flagged below.
-        shift_margin: advantage in similarity of the chosen position over one elsewhere, flagged below.
+        mirror_share: advantage of the chosen side over the other as a share of its similarity, flagged below.
+        shift_share: advantage of the chosen position over the best one elsewhere, likewise.
     """
 
     visible_fraction: float = COMPLETE_VISIBLE_FRACTION
@@ -51,8 +52,8 @@ class Thresholds:
     population_sd: float = 3.0
     population_cases: int = 5
     fragment_share: float = 0.1
-    mirror_margin: float = 0.02
-    shift_margin: float = 0.02
+    mirror_share: float = 0.05
+    shift_share: float = 0.12
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def quality_flags(
     extents, agreements = tissue_extents(label_map), agreement or {}
     flags: list[Flag] = []
     if placed is not None:
-        flags += [*fit_flags(placed.fit, limits), *laterality_flags(placed, volume_side, limits)]
+        flags += [*fit_flags(placed, limits), *laterality_flags(placed, volume_side, limits)]
     for tissue in label_map.tissues:
         if wanted is None or tissue.index in wanted:
             extent, agreed = extents.get(tissue.index), agreements.get(tissue.index)
@@ -150,26 +151,38 @@ def quality_flags(
     return tuple(flags)
 
 
-def fit_flags(fit: Fit, limits: Thresholds) -> Iterator[Flag]:
-    """atlas_fit_low when the placement is not trusted; level_doubtful when it fits nearly as well elsewhere."""
+def fit_flags(placed: PlacedAtlas, limits: Thresholds) -> Iterator[Flag]:
+    """atlas_fit_low when the placement is not trusted; level_doubtful when it fits nearly as well elsewhere.
+
+    Without vertebrae or discs there is no level to miss, and the second is called position_doubtful.
+    """
+    fit = placed.fit
     if not fit.reliable:
         yield Flag(WHOLE_CASE, "atlas_fit_low", fit.similarity, None, fit.reason or "the atlas does not fit the volume")
-    if fit.shift_margin is not None and fit.shift_margin < limits.shift_margin:
-        text = f"the atlas fits only {fit.shift_margin:.3f} better here than at another level"
-        yield Flag(WHOLE_CASE, "level_doubtful", fit.shift_margin, limits.shift_margin, text)
+    share = _share(fit.shift_margin, fit)
+    if share is not None and share < limits.shift_share:
+        flag = "level_doubtful" if {"vertebra", "disc"} & set(placed.tissues.groups) else "position_doubtful"
+        text = f"the atlas fits only {share:.1%} better here than at its best other position"
+        yield Flag(WHOLE_CASE, flag, share, limits.shift_share, text)
 
 
 def laterality_flags(placed: PlacedAtlas, volume_side: str, limits: Thresholds) -> Iterator[Flag]:
-    """laterality_doubtful when the input names the other side, or the mirrored atlas fits nearly as well."""
-    margin = placed.fit.mirror_margin
-    if not placed.side or margin is None:
+    """laterality_doubtful when the mirrored atlas fits nearly as well, or better than the side the input names."""
+    share = _share(placed.fit.mirror_margin, placed.fit)
+    if not placed.side or share is None:
         return
+    least = 0.0 if volume_side == placed.side else limits.mirror_share
     if volume_side and volume_side != placed.side:
         text = f"the input says {volume_side}, the atlas fits as {placed.side}"
-        yield Flag(WHOLE_CASE, "laterality_doubtful", margin, limits.mirror_margin, text)
-    elif margin < limits.mirror_margin:
-        text = f"the atlas fits only {margin:.3f} better as {placed.side} than mirrored"
-        yield Flag(WHOLE_CASE, "laterality_doubtful", margin, limits.mirror_margin, text)
+        yield Flag(WHOLE_CASE, "laterality_doubtful", share, least, text)
+    elif share < least:
+        told = "the input says" if volume_side else "it was placed as"
+        text = f"{told} {placed.side}, where the atlas fits {share:+.1%} against its mirror image"
+        yield Flag(WHOLE_CASE, "laterality_doubtful", share, least, text)
+
+
+def _share(margin: float | None, fit: Fit) -> float | None:
+    return None if margin is None else margin / max(abs(fit.similarity), _LEAST_SIMILARITY)
 
 
 def extent_flags(

@@ -45,22 +45,34 @@ def test_a_placement_that_is_not_trusted_is_flagged_with_its_similarity_and_reas
     assert flag == Flag("all", "atlas_fit_low", 0.11, None, "the atlas lies mostly outside")
 
 
-def test_a_level_that_fits_as_well_elsewhere_is_flagged():
-    (flag,) = flags_of(labels(), placed(fit=replace(GOOD_FIT, shift_margin=0.001)))
-    assert (flag.tissue, flag.flag, flag.value) == ("all", "level_doubtful", 0.001)
+def test_a_spine_that_fits_as_well_one_level_away_is_flagged_and_a_knee_by_another_name():
+    doubtful = replace(GOOD_FIT, similarity=0.5, shift_margin=0.02)
+    (flag,) = flags_of(labels(), placed(fit=doubtful))
+    assert (flag.tissue, flag.flag, flag.value) == ("all", "position_doubtful", pytest.approx(0.04))
+    spine = TissueTable((Tissue(1, "l4", group="vertebra"), Tissue(2, "l4-5", group="disc")))
+    (flag,) = flags_of(labels(), placed(fit=doubtful, tissues=spine))
+    assert flag.flag == "level_doubtful"
     assert flags_of(labels(), placed(fit=replace(GOOD_FIT, shift_margin=None))) == ()
 
 
 def test_an_input_that_names_the_other_side_is_flagged_whatever_the_margin():
     (flag,) = flags_of(labels(), placed(), volume_side="right")
     assert flag.flag == "laterality_doubtful"
-    assert "the input says right, the atlas fits as left" in flag.text
+    assert flag.text == "the input says right, the atlas fits as left"
 
 
-def test_a_mirrored_atlas_that_fits_nearly_as_well_is_flagged_and_one_without_side_never():
-    close = replace(GOOD_FIT, mirror_margin=0.004)
-    (flag,) = flags_of(labels(), placed(fit=close), volume_side="left")
-    assert (flag.flag, flag.value, flag.threshold) == ("laterality_doubtful", 0.004, Thresholds().mirror_margin)
+def test_a_side_that_the_input_names_is_doubted_only_when_the_mirrored_atlas_fits_better():
+    close, worse = (replace(GOOD_FIT, similarity=0.5, mirror_margin=margin) for margin in (0.005, -0.1))
+    assert flags_of(labels(), placed(fit=close), volume_side="left") == ()
+    (flag,) = flags_of(labels(), placed(fit=worse), volume_side="left")
+    assert (flag.flag, flag.value, flag.threshold) == ("laterality_doubtful", pytest.approx(-0.2), 0.0)
+
+
+def test_a_side_that_nobody_named_is_doubted_when_the_mirrored_atlas_fits_nearly_as_well():
+    close = replace(GOOD_FIT, similarity=0.5, mirror_margin=0.005)
+    (flag,) = flags_of(labels(), placed(fit=close))
+    assert (flag.flag, flag.value) == ("laterality_doubtful", pytest.approx(0.01))
+    assert flag.threshold == Thresholds().mirror_share
     assert flags_of(labels(), placed(fit=replace(GOOD_FIT, mirror_margin=None), side="")) == ()
 
 
