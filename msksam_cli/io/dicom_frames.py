@@ -38,7 +38,7 @@ class FrameHeader:
         position_mm: centre of the first pixel, None when missing or not numbers.
         spacing_mm: between rows, between columns; None when missing or not numbers.
         echo_time_ms: None when unknown.
-        image_type: Image Type, complex part and frame of reference as a hash.
+        image_type: Image Type and complex part as a hash.
         repeats: temporal position, b-value, acquisition number, time and the like, which tell repeated positions
             apart; used for splitting only and never shown.
         defect: why this image cannot be used, "" when it can.

@@ -51,7 +51,7 @@ MODALITIES = frozenset(_OTHER_MODALITIES.split())
 
 _TAGS = (
     "SpecificCharacterSet ImageType SOPClassUID SOPInstanceUID Modality PatientID StudyInstanceUID SeriesInstanceUID "
-    "SeriesNumber EchoNumbers FrameOfReferenceUID AcquisitionNumber TemporalPositionIdentifier TriggerTime "
+    "SeriesNumber EchoNumbers AcquisitionNumber TemporalPositionIdentifier TriggerTime "
     "InversionTime FlipAngle DiffusionBValue AcquisitionTime EchoTime RepetitionTime MRAcquisitionType "
     "ScanningSequence Laterality ImageLaterality BodyPartExamined ImagePositionPatient ImageOrientationPatient "
     "PixelSpacing SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored "
@@ -185,7 +185,7 @@ def _frame(value: FrameValues, index: int, defect: str) -> FrameHeader:
         position_mm=floats(value.get("PlanePositionSequence", "ImagePositionPatient"), 3),
         spacing_mm=floats(value.get("PixelMeasuresSequence", "PixelSpacing"), 2),
         echo_time_ms=number(value.get("MREchoSequence", "EffectiveEchoTime", "EchoTime")),
-        image_type=hash_identifier(*image_type, *complex_part, text(header, "FrameOfReferenceUID")),
+        image_type=hash_identifier(*image_type, *complex_part),
         repeats=tuple(number(value.get(group, tag)) for group, tag in _REPEAT_TAGS),
         is_localizer="LOCALIZER" in image_type,
         modality="MR",

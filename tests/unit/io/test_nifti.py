@@ -321,3 +321,18 @@ def test_thin_volumes_are_skipped(tmp_path):
     scan = scan_study(path)
     assert scan.series == ()
     assert scan.files[0].reason == "fewer than 4 slices: 3"
+
+
+def test_labels_of_a_big_endian_image_lie_on_it(tmp_path):
+    header = nibabel.Nifti1Header(endianness=">")
+    image = nibabel.Nifti1Image(VALUES.astype(">i2"), None, header)
+    image.header.set_sform(AFFINE, 1)
+    image.to_filename(tmp_path / "image.nii")
+    assert (tmp_path / "image.nii").read_bytes()[:4] == b"\0\0\x01\x5c"
+    volume, form = read_volume(tmp_path / "image.nii")
+    labels = LabelMap((VALUES % 5).astype(np.uint8), volume.grid, _five())
+    write_label_map(tmp_path / "labels.nii", labels, form)
+    before, after = header_of(tmp_path / "image.nii"), header_of(tmp_path / "labels.nii")
+    for name in GEOMETRY:
+        assert before[name] == pytest.approx(after[name], abs=0), name
+    np.testing.assert_array_equal(np.asarray(nibabel.load(tmp_path / "labels.nii").dataobj), VALUES % 5)

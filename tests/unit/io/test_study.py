@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import shutil
 import struct
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -21,6 +28,7 @@ from pydicom.uid import (
 )
 
 from msksam_cli.errors import InputError, SeriesError
+from msksam_cli.io import memory
 from msksam_cli.io.study import input_sha256, read_series, scan_study
 
 
@@ -553,3 +561,43 @@ def test_frames_without_a_position_of_their_own_are_refused(synthetic, tmp_path)
         ds.NumberOfFrames, ds.PixelData = 2, ds.PixelData * 2
 
     assert "2 frames without a position of their own" in only_refusal(synthetic().write(tmp_path, stack))
+
+
+def test_another_program_reads_the_same_volume(synthetic, tmp_path):
+    """SimpleITK's series reader, given the files in order: an independent reading of the same tags."""
+    series = synthetic()
+    volume = only_volume(series.write(tmp_path))
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames([str(tmp_path / f"IM{index:03d}") for index in range(series.slices)])
+    image = reader.Execute()
+    indices = list(itertools.product((0, 7), (0, 4, 9), (0, 2, 5)))
+    for index in indices:
+        lps = np.array(image.TransformContinuousIndexToPhysicalPoint([float(n) for n in index]))
+        voxel = volume.grid.to_voxel(lps * (-1, -1, 1))
+        np.testing.assert_allclose(voxel, np.rint(voxel), atol=1e-3)
+        assert volume.intensities[tuple(np.rint(voxel).astype(int))] == image.GetPixel(index)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(order=st.permutations(range(5)), numbers=st.permutations(range(1, 6)))
+def test_any_shuffling_of_files_gives_the_same_volume(synthetic, order, numbers):
+    series = synthetic(slices=5, rows=6, columns=7)
+
+    def renumber(ds, index):
+        ds.InstanceNumber = numbers[index]
+
+    with tempfile.TemporaryDirectory() as folder:
+        series.write(Path(folder), renumber, name=lambda index: f"{order[index]}.dcm")
+        series.assert_equals(only_volume(Path(folder)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_file_names_that_are_not_unicode_are_read(synthetic, tmp_path):
+    series = synthetic()
+    series.assert_equals(only_volume(series.write(tmp_path / os.fsdecode(b"\xff\xfe dir"), name="\udce9\n{}".format)))
+
+
+def test_a_series_beyond_the_memory_is_refused_at_the_scan(synthetic, monkeypatch, tmp_path):
+    synthetic().write(tmp_path)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 1000)
+    assert "8 × 10 × 6 voxels need 0.0 GiB to be read" in only_refusal(tmp_path)
