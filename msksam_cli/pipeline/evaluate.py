@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.errors import GridMismatchError, InputError, MsksamError
+from msksam_cli.errors import GridMismatchError, InputError, MsksamError, UsageError
 from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.report_page import write_page
 from msksam_cli.io.tables import write_csv
@@ -85,6 +85,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         InputError: nothing could be compared.
         UsageError: options contradict each other.
     """
+    if options.output is not None and (options.output / "run.json").is_file():
+        raise UsageError(f"{options.output.name!r} holds a run and its report", "Choose another output folder")
     pairing = pair_volumes(options.predictions, options.references)
     if not pairing.pairs:
         names = ", ".join(unusable.case for unusable in pairing.unmatched[:6])
@@ -123,7 +125,7 @@ def read_pair(pair: Pair, resample: bool) -> tuple[LabelMap, LabelMap]:
         GridMismatchError: the grids differ and `resample` is false.
         InputError: a volume cannot be read.
     """
-    prediction, reference = read_label_map(pair.prediction), read_label_map(pair.reference)
+    prediction, reference = _read(pair.prediction, "prediction"), _read(pair.reference, "reference")
     if reference.grid.matches(prediction.grid, _GRID_TOLERANCE_VOXELS):
         return prediction, reference
     reordered = reordered_labels(prediction, reference.grid, _GRID_TOLERANCE_VOXELS)
@@ -153,6 +155,13 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     skipped = (*evaluation.unmatched, *evaluation.refused)
     page = evaluation_page(evaluation.comparisons, evaluation.summaries, skipped, evaluation.notes)
     write_page(folder / "report.html", page)
+
+
+def _read(path: Path, side: str) -> LabelMap:
+    try:
+        return read_label_map(path)
+    except InputError as error:
+        raise type(error)(f"{side}: {error.message}", error.hint) from error
 
 
 def _unnamed(matching: LabelMatching, prediction: LabelMap, reference: LabelMap) -> Iterator[str]:

@@ -8,7 +8,7 @@ import pytest
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import default_table
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.errors import InputError
+from msksam_cli.errors import InputError, UsageError
 from msksam_cli.io.nifti import form_from_grid, write_label_map
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
 from msksam_cli.pipeline.evaluate import EvaluateOptions, evaluate
@@ -102,6 +102,7 @@ def test_missing_and_unreadable_cases_are_listed_and_the_others_evaluated(tmp_pa
     assert [row.case for row in result.comparisons] == ["good"]
     assert [unusable.case for unusable in result.unmatched] == ["alone"]
     assert [unusable.case for unusable in result.refused] == ["damaged"]
+    assert result.refused[0].reason.startswith("prediction: ")
     assert "damaged" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
@@ -146,6 +147,13 @@ def test_cases_that_are_empty_on_both_sides_are_kept_as_both_empty(tmp_path):
     result = evaluate(EvaluateOptions(tmp_path / "p", tmp_path / "r"))
     assert [(row.case, row.status) for row in result.comparisons] == [("a", "compared"), ("b", "both_empty")]
     assert result.summaries[0].measures["dice"].cases == 1
+
+
+def test_the_report_of_a_run_is_not_overwritten(tmp_path):
+    write(tmp_path / "run" / "labels" / "a.nii.gz", {1: FEMUR})
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(UsageError, match="'run' holds a run and its report"):
+        evaluate(EvaluateOptions(tmp_path / "run", tmp_path / "run", tmp_path / "run"))
 
 
 def test_no_pair_at_all_is_an_error_that_names_the_cases(tmp_path):
