@@ -115,7 +115,7 @@ def download(
         os.replace(partial, target)
         _forget(partial)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = getattr(error, "reason", None) or type(error).__name__
+        reason = getattr(error, "reason", None) or str(error) or type(error).__name__
         raise ModelError(f"download of {target.name} failed: {reason}", "Run the command again to resume") from error
     except OSError as error:
         raise EnvironmentFault(
@@ -146,8 +146,9 @@ def _fetch(url: str, partial: Path, progress: Progress | None, allow_loopback_ht
                     progress(done, total)
             stream.flush()
             os.fsync(stream.fileno())
-    if total is not None and done != total:
-        raise ConnectionError(f"{done} of {total} bytes arrived")
+    arrived = partial.stat().st_size  # not `done`: another process may have written to the same partial
+    if total is not None and arrived != total:
+        raise ConnectionError(f"{arrived} of {total} bytes arrived")
 
 
 class _GuardedRedirects(urllib.request.HTTPRedirectHandler):

@@ -143,6 +143,7 @@ def load_model(name_or_file: str = DEFAULT_MODEL, *, device: str = "auto", preci
         device=torch_device,
         precision=chosen_precision,
         weights_sha256=weights.sha256,
+        metadata=checkpoint.metadata,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ class Model:
         weights_sha256: hash of the checkpoint file, "" when it came from none.
         encoder_sha256: hash of what an embedding owes to the network.
         box_as_mask: whether boxes are also given to the decoder as dense masks.
+        metadata: what the checkpoint says about itself, such as its preprocessing or a fitted prior weight.
         sam: the torch module.
     """
 
@@ -43,6 +45,7 @@ class Model:
     weights_sha256: str
     encoder_sha256: str
     box_as_mask: bool
+    metadata: Mapping[str, str]
     sam: Sam = field(repr=False)
 
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
@@ -66,6 +69,7 @@ def make_model(
     device: str = "cpu",
     precision: str = "fp32",
     weights_sha256: str = "",
+    metadata: Mapping[str, str] | None = None,
 ) -> Model:
     """A `Model` round a network, moved to the device.
 
@@ -76,6 +80,7 @@ def make_model(
         device: torch device, already checked by `choose_device`.
         precision: already resolved by `choose_precision`.
         weights_sha256: hash of the file the weights came from.
+        metadata: what that file says about itself.
     """
     sam = sam.to(device).eval()
     return Model(
@@ -87,6 +92,7 @@ def make_model(
         weights_sha256=weights_sha256,
         encoder_sha256=encoder_sha256(sam, architecture.name),
         box_as_mask=architecture.box_as_mask,
+        metadata=MappingProxyType(dict(metadata or {})),
         sam=sam,
     )
 

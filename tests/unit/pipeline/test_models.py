@@ -54,6 +54,7 @@ def test_an_imported_model_is_pinned_listed_verified_and_loads_by_name(
     assert {check.name: check.problem for check in verify_models()}["my-model"] == ""
     model = load_model("my-model", device="cpu")
     assert (model.weights_sha256, model.image_side_px, model.precision) == (pin.sha256, 128, "fp32")
+    assert model.metadata["preprocessing"] == "v1"
     (embedding,) = model.encode([np.arange(600, dtype=np.uint8).reshape(20, 30)])
     (answer,) = model.decode(embedding, [Prompt(1, 0, box=Box((3, 3, 20, 15)))])
     assert answer.logits.shape == (4, 20, 30)

@@ -11,7 +11,7 @@ from msksam_cli.sam.decode import decode_slice
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
-SHAPES = [(64, 64), (384, 384), (257, 320), (320, 257), (512, 200), (31, 90), (1100, 900)]
+SHAPES = [(384, 384), (257, 320), (320, 257), (512, 200), (31, 90), (1100, 900)]
 LOGIT_TOLERANCE = 1e-4
 Slices = Callable[..., np.ndarray]
 
