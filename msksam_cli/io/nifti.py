@@ -77,20 +77,26 @@ def read_label_map(path: Path, tissues: TissueTable | None = None) -> LabelMap:
 def read_labels(path: Path, tissues: TissueTable | None = None) -> tuple[LabelMap, NiftiForm]:
     """Like `read_label_map`, with the form that writes onto the same grid."""
     opened = read_header(path)
-    values = _read_values(path, opened)
-    if not np.isfinite(values).all():
-        raise SeriesError("labels are not finite numbers")
-    rounded = np.rint(values)
-    off = float(np.abs(values - rounded).max())
-    if off > _LABEL_TOLERANCE:
-        raise SeriesError(f"labels are not integers: one is {off:.3g} off", "Give a label map, not an image")
-    low, high = int(rounded.min()), int(rounded.max())
+    labels = _integers(_read_values(path, opened))
+    if tissues is None:
+        tissues = default_table(int(value) for value in np.flatnonzero(np.bincount(labels.ravel("K"))) if value)
+    return LabelMap(labels, opened.grid, tissues), opened.form
+
+
+def _integers(values: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Values as labels, when that is what they are."""
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            raise SeriesError("labels are not finite numbers")
+        rounded = np.rint(values)
+        off = float(np.abs(values - rounded).max())
+        if off > _LABEL_TOLERANCE:
+            raise SeriesError(f"labels are not integers: one is {off:.3g} off", "Give a label map, not an image")
+        values = rounded
+    low, high = int(values.min()), int(values.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise SeriesError(f"labels run from {low} to {high}, outside 0…65535")
-    labels = rounded.astype(np.uint8 if high <= 255 else np.uint16)
-    if tissues is None:
-        tissues = default_table(int(value) for value in np.unique(labels) if value)
-    return LabelMap(labels, opened.grid, tissues), opened.form
+    return values.astype(np.uint8) if high <= np.iinfo(np.uint8).max else values.astype(np.uint16)
 
 
 def write_label_map(path: Path, label_map: LabelMap, form: NiftiForm) -> None:
