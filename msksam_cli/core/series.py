@@ -99,7 +99,7 @@ class FileRecord:
         >>> FileRecord(Path("knees/a.nii.gz"), "used").public_name
         'knees/a.nii.gz'
         >>> FileRecord(Path("DOE^JANE.dcm"), "used").public_name
-        'file-7bcb62ba2f74'
+        'file-df9c096d3ec4'
         """
         posix = self.path.as_posix()
         if posix.lower().endswith(NIFTI_SUFFIXES):
