@@ -44,4 +44,11 @@ def on_grid(field: Field, grid: Grid) -> Field:
     """The field on another grid with the same axes and outer edges."""
     if field.shape[1:] == grid.shape:
         return field
-    return np.stack([spread(part, grid.shape) for part in field])
+    finer = all(mine <= wanted for mine, wanted in zip(field.shape[1:], grid.shape, strict=True))
+    if finer:
+        return np.stack([spread(part, grid.shape) for part in field])
+    steps = [mine / wanted for mine, wanted in zip(field.shape[1:], grid.shape, strict=True)]
+    places = np.meshgrid(
+        *[(np.arange(n) + 0.5) * step - 0.5 for n, step in zip(grid.shape, steps, strict=True)], indexing="ij"
+    )
+    return np.stack([ndimage.map_coordinates(part, places, order=1, mode="nearest") for part in field])

@@ -11,7 +11,7 @@ The atlas's contrast never enters, only which of its voxels belong together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
-from msksam_cli.atlas.evidence import Classes, atlas_classes, extended, local_paint, normalised
+from msksam_cli.atlas.evidence import Classes, atlas_classes, extended, information, local_paint, normalised
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
 from msksam_cli.atlas.search import Start, best_shifts, poses
@@ -32,9 +32,12 @@ from msksam_cli.errors import AtlasError
 
 _SEARCH_MM, _RANK_MM, _AFFINE_MM, _DEFORM_MM = 5.0, 4.0, 2.5, 1.5
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
+_SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
 _APART_MM = 15.0
 _EXTENSION_MM = 12.0
-_STARTS_PER_SIDE = 5
+_COARSE_LEVELS = 2
+_LEAST_CONTRAST = 1e-3
+_LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.14, 0.2, 0.88
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,34 @@ LEVELS = (Level(4.0, 2, 30, 6.0, 4.0), Level(2.5, 2, 20, 4.0, 2.5), Level(1.5, 1
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One refined affine placement."""
+    """A placement under consideration.
+
+    Attributes:
+        atlas_to_volume_mm: (4, 4) affine map, atlas world to volume world.
+        mirrored: whether left and right were swapped.
+        score: nats per voxel of the affine placement.
+        classes: what was compared with the volume.
+    """
 
     atlas_to_volume_mm: FloatArray
     mirrored: bool
     score: float
-    classes_name: str
+    classes: Classes
+
+
+@dataclass(frozen=True, eq=False)
+class _Sided:
+    """The best placement on one side, bent at the coarse levels.
+
+    Attributes:
+        candidate: its affine part, refined.
+        field: displacement on the working grid.
+        score: nats per voxel after bending.
+    """
+
+    candidate: Candidate
+    field: Field
+    score: float
 
 
 def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, threads: int = 1) -> PlacedAtlas:
@@ -74,60 +99,164 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
 
     Args:
         atlas: what to place.
-        volume: where; its `side` decides left or right when it is known.
+        volume: where; its `side` decides between left and right when it is known, the better fit when not.
         deformable: bend the atlas after the affine fit.
         threads: threads SimpleITK may use.
 
     Raises:
-        AtlasError: no placement keeps two fifths of the atlas inside the field of view.
+        AtlasError: the volume is constant.
     """
     work = volume.grid.resampled(_DEFORM_MM)
     image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, work)
-    candidates = find_candidates(atlas, image, work, mirrors=(False, True) if atlas.side else (False,))
-    chosen = _choose(candidates, atlas.side, volume.side)
-    sets = {classes.name: classes for classes in atlas_classes(atlas)}
-    classes = sets[chosen.classes_name]
-    matrix, score = _refined(classes, image, work, chosen.atlas_to_volume_mm, _AFFINE_MM)
+    if float(image.std()) < _LEAST_CONTRAST:
+        raise AtlasError("the volume has no contrast an atlas could be placed by", "Look at the image")
+    mirrors = (False, True) if atlas.side else (False,)
+    candidates = find_candidates(atlas, image, work, mirrors)
+    sides = {
+        mirrored: _best_of_side([c for c in candidates if c.mirrored == mirrored][0], image, work, threads)
+        for mirrored in mirrors
+    }
+    mirrored = _chosen_side(sides, atlas.side, volume.side)
+    chosen = sides[mirrored]
     field = None
     if deformable:
-        field = bend(classes, image, work, matrix, threads=threads)
-    probabilities = warp(atlas, work, matrix, field)
-    return _placed(atlas, volume, work, probabilities, replace(chosen, atlas_to_volume_mm=matrix), candidates)
+        field = bend(
+            chosen.candidate.classes,
+            image,
+            work,
+            chosen.candidate.atlas_to_volume_mm,
+            threads=threads,
+            levels=LEVELS[_COARSE_LEVELS:],
+            start=chosen.field,
+        )
+    matrix = chosen.candidate.atlas_to_volume_mm
+    visible = visible_fractions(atlas, work, matrix)
+    return PlacedAtlas(
+        grid=volume.grid,
+        probabilities=WorkingProbabilities(work, volume.grid, warp(atlas, work, matrix, field)),
+        visible_fraction=visible,
+        tissues=atlas.tissues,
+        fit=_judged(atlas, visible, mirrored, sides, candidates),
+        side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
+        atlas_name=atlas.name,
+        atlas_sha256=atlas.sha256,
+        populations=atlas.populations,
+    )
 
 
 def find_candidates(
     atlas: Atlas, image: NDArray[np.float32], work: Grid, mirrors: tuple[bool, ...]
 ) -> list[Candidate]:
-    """Refined placements, best first.
+    """Affine placements, best first: on each side some near the best start and some clearly elsewhere."""
+    grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
+    coarse = resample(image, work, grid)
+    inside = coverage(work, grid).astype(np.float32)
+    centre = tissue_centre_mm(atlas)
 
-    Raises:
-        AtlasError: nothing overlaps enough.
-    """
-    coarse_grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
-    coarse = resample(image, work, coarse_grid)
-    inside = coverage(work, coarse_grid).astype(np.float32)
-    centre = _tissue_centre(atlas)
+    def searched(classes: Classes, turns_deg: float, scales: tuple[float, ...]) -> list[Start]:
+        return [
+            start
+            for pose in poses(centre, mirrors, turns_deg, scales)
+            for start in best_shifts(classes, pose, coarse, inside, grid, _SHIFTS_PER_POSE, _APART_MM)
+        ]
+
     sets = atlas_classes(atlas)
-    upright = list(poses(centre, mirrors, 0.0, ()))
-    first = [(c, s) for c in sets for pose in upright for s in best_shifts(c, pose, coarse, inside, coarse_grid, 2, _APART_MM)]
-    if not first:
-        raise AtlasError(f"atlas {atlas.name} does not fit into the field of view", "Choose an atlas of this body part")
-    classes = max(first, key=lambda pair: pair[1].score)[0]
-    starts = [
-        start
-        for pose in poses(centre, mirrors, _TURNS_DEG, _SCALES)
-        for start in best_shifts(classes, pose, coarse, inside, coarse_grid, 2, _APART_MM)
-    ]
+    classes = max(sets, key=lambda c: max(start.score for start in searched(c, 0.0, ())))
+    starts = searched(classes, _TURNS_DEG, _SCALES)
     rank_grid = world_aligned_grid(work.corners_mm(), _RANK_MM)
-    rank_image = resample(image, work, rank_grid)
-    rank_classes = on_spacing(classes, _RANK_MM)
+    rank_image, rank_classes = resample(image, work, rank_grid), on_spacing(classes, _RANK_MM)
     found = []
     for mirrored in mirrors:
-        side = sorted((s for s in starts if s.mirrored == mirrored), key=lambda s: -s.score)
-        for start in side[:_STARTS_PER_SIDE]:
+        for start in _shortlist([s for s in starts if s.mirrored == mirrored], centre):
             matrix, score = refine_affine(rank_classes, rank_image, rank_grid, start.atlas_to_volume_mm)
-            found.append(Candidate(matrix, mirrored, score, classes.name))
+            found.append(Candidate(matrix, mirrored, score, classes))
     return sorted(found, key=lambda c: -c.score)
+
+
+def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:
+    """The best starts of one side, and the best that lie clearly elsewhere."""
+    ordered = sorted(starts, key=lambda start: -start.score)
+    here = ordered[:_STARTS_HERE]
+    elsewhere: list[Start] = []
+    for start in ordered:
+        kept = [here[0], *elsewhere]
+        if all(_moved_mm(start.atlas_to_volume_mm, other.atlas_to_volume_mm, centre) > _APART_MM for other in kept):
+            elsewhere.append(start)
+    return here + elsewhere[:_STARTS_ELSEWHERE]
+
+
+def _moved_mm(first: FloatArray, second: FloatArray, point_mm: FloatArray) -> float:
+    """How far apart two maps take a point of the atlas."""
+    difference = (first - second)[:3]
+    return float(np.linalg.norm(difference[:, :3] @ point_mm + difference[:, 3]))
+
+
+def _best_of_side(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Sided:
+    """The candidate refined, bent at the coarse levels, and scored there."""
+    grid = world_aligned_grid(work.corners_mm(), _AFFINE_MM)
+    classes = on_spacing(candidate.classes, _AFFINE_MM)
+    matrix, score = refine_affine(classes, resample(image, work, grid), grid, candidate.atlas_to_volume_mm)
+    refined = Candidate(matrix, candidate.mirrored, score, candidate.classes)
+    field = bend(candidate.classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
+    return _Sided(refined, field, _bent_score(classes, image, work, matrix, field))
+
+
+def _bent_score(
+    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field
+) -> float:
+    """Nats per voxel of the atlas's support that bent classes tell of an image."""
+    grid = work.resampled(_AFFINE_MM)
+    values = resample(image, work, grid)
+    voxels = _atlas_voxels(classes.grid, grid, matrix, on_grid(field, grid))
+    weights = [ndimage.map_coordinates(w, voxels, order=1).astype(np.float64) for w in classes.weights]
+    size = float(classes.support.sum()) * classes.grid.voxel_volume_mm3 * abs(np.linalg.det(matrix[:3, :3]))
+    counts = np.array([w.sum() for w in weights])
+    sums = np.array([(w * values).sum() for w in weights])
+    squares = np.asarray((np.sum(weights, axis=0) * values**2).sum())
+    return float(information(counts, sums, squares, size / grid.voxel_volume_mm3))
+
+
+def _chosen_side(sides: Mapping[bool, _Sided], atlas_side: str, volume_side: str) -> bool:
+    """Whether to mirror: as the sides' names say when both are known, else as fits better."""
+    if len(sides) == 1:
+        return next(iter(sides))
+    if volume_side:
+        return volume_side != atlas_side
+    return sides[True].score > sides[False].score
+
+
+def _judged(
+    atlas: Atlas, visible: Mapping[int, float], mirrored: bool, sides: Mapping[bool, _Sided],
+    candidates: Sequence[Candidate],
+) -> Fit:
+    """The fit of the chosen placement, compared with the alternatives."""
+    chosen, centre = sides[mirrored], tissue_centre_mm(atlas)
+    best = next(c for c in candidates if c.mirrored == mirrored)
+    elsewhere = [
+        (c.score, _moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre))
+        for c in candidates
+        if c.mirrored == mirrored and _moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre) > _APART_MM
+    ]
+    size = {index: float(p.sum()) for index, p in atlas.probabilities.items()}
+    inside = sum(visible[index] * size[index] for index in size) / max(sum(size.values()), 1e-6)
+    reason = ""
+    if best.score < _LEAST_SIMILARITY:
+        reason = f"affine similarity {best.score:.3f} is below {_LEAST_SIMILARITY:g}: another body part or sequence"
+    elif inside < _LEAST_INSIDE:
+        reason = f"only {inside:.0%} of the atlas lies inside the field of view"
+    elif elsewhere and max(elsewhere)[0] > _DOUBTFUL_SHARE * best.score:
+        score, distance = max(elsewhere)
+        reason = f"a placement {distance:.0f} mm away fits nearly as well: {score:.3f} against {best.score:.3f}"
+    return Fit(
+        similarity=chosen.score,
+        inside_fraction=inside,
+        mirrored=mirrored,
+        mirror_margin=chosen.score - sides[not mirrored].score if len(sides) > 1 else None,
+        reliable=not reason,
+        reason=reason,
+        shift_margin=best.score - max(elsewhere)[0] if elsewhere else None,
+        template=best.classes.name,
+    )
 
 
 def on_spacing(classes: Classes, spacing_mm: float) -> Classes:
@@ -157,14 +286,14 @@ def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> d
 
 def bend(
     classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, *, threads: int = 1,
-    levels: Sequence[Level] = LEVELS,
+    levels: Sequence[Level] = LEVELS, start: Field | None = None,
 ) -> Field:
     """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine.
 
     Beyond the atlas's support its outermost classes are continued and the image is taken to agree with them, so that
     nothing pulls there.
     """
-    field = no_displacement(work.resampled(levels[0].spacing_mm))
+    field = no_displacement(work) if start is None else start
     known = resample(classes.support, classes.grid, work, np.linalg.inv(matrix))
     for level in levels:
         grid = work.resampled(level.spacing_mm)
@@ -225,47 +354,12 @@ def _image(values: NDArray[np.float32], spacing_mm: tuple[float, float, float]) 
     return image
 
 
-def _refined(
-    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, spacing_mm: float
-) -> tuple[FloatArray, float]:
-    grid = world_aligned_grid(work.corners_mm(), spacing_mm)
-    return refine_affine(on_spacing(classes, spacing_mm), resample(image, work, grid), grid, matrix)
-
-
-def _choose(candidates: list[Candidate], atlas_side: str, volume_side: str) -> Candidate:
-    """The best candidate, on the tagged side when both sides are known."""
-    if atlas_side and volume_side:
-        wanted = atlas_side != volume_side
-        return next((c for c in candidates if c.mirrored == wanted), candidates[0])
-    return candidates[0]
-
-
-def _tissue_centre(atlas: Atlas) -> FloatArray:
+def tissue_centre_mm(atlas: Atlas) -> FloatArray:
+    """World position (3,) of the middle of all the atlas's tissues."""
     total = np.zeros(atlas.grid.shape, dtype=np.float32)
     for probability in atlas.probabilities.values():
         total += probability
-    centre = np.array(ndimage.center_of_mass(total)) if total.any() else (np.array(atlas.grid.shape) - 1) / 2
-    return atlas.grid.to_world_mm(centre)
-
-
-def _placed(
-    atlas: Atlas, volume: Volume, work: Grid, probabilities: Mapping[int, NDArray[np.float32]], chosen: Candidate,
-    candidates: list[Candidate],
-) -> PlacedAtlas:
-    visible = visible_fractions(atlas, work, chosen.atlas_to_volume_mm)
-    fit = judge(atlas, visible, chosen, candidates)
-    side = {"left": "right", "right": "left"}.get(atlas.side, "") if chosen.mirrored else atlas.side
-    return PlacedAtlas(
-        grid=volume.grid,
-        probabilities=WorkingProbabilities(work, volume.grid, probabilities),
-        visible_fraction=visible,
-        tissues=atlas.tissues,
-        fit=fit,
-        side=side,
-        atlas_name=atlas.name,
-        atlas_sha256=atlas.sha256,
-        populations=atlas.populations,
-    )
+    return atlas.grid.to_world_mm(np.array(ndimage.center_of_mass(total + 1e-9)))
 
 
 def visible_fractions(atlas: Atlas, work: Grid, matrix: FloatArray) -> dict[int, float]:
@@ -274,30 +368,3 @@ def visible_fractions(atlas: Atlas, work: Grid, matrix: FloatArray) -> dict[int,
     return {
         index: float(p[inside].sum() / max(float(p.sum()), 1e-6)) for index, p in atlas.probabilities.items()
     }
-
-
-def judge(atlas: Atlas, visible: Mapping[int, float], chosen: Candidate, candidates: list[Candidate]) -> Fit:
-    """The fit of the chosen placement, compared with the alternatives."""
-    centre = _tissue_centre(atlas)
-
-    def landing(candidate: Candidate) -> FloatArray:
-        return candidate.atlas_to_volume_mm[:3, :3] @ centre + candidate.atlas_to_volume_mm[:3, 3]
-
-    other_side = [c.score for c in candidates if c.mirrored != chosen.mirrored]
-    elsewhere = [
-        c.score
-        for c in candidates
-        if c.mirrored == chosen.mirrored and np.linalg.norm(landing(c) - landing(chosen)) > _APART_MM
-    ]
-    size = sum(float(p.sum()) for p in atlas.probabilities.values())
-    inside = sum(visible[i] * float(p.sum()) for i, p in atlas.probabilities.items()) / max(size, 1e-6)
-    return Fit(
-        similarity=chosen.score,
-        inside_fraction=inside,
-        mirrored=chosen.mirrored,
-        mirror_margin=chosen.score - max(other_side) if other_side else None,
-        reliable=True,
-        reason="",
-        shift_margin=chosen.score - max(elsewhere) if elsewhere else None,
-        template=chosen.classes_name,
-    )

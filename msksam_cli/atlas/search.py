@@ -19,6 +19,9 @@ from msksam_cli.atlas.resampling import mirror_about_x, resample, world_aligned_
 from msksam_cli.core.geometry import FloatArray, Grid
 
 
+_LEAST_OVERLAP = 0.6  # of the largest overlap any shift has
+
+
 @dataclass(frozen=True, eq=False)
 class Pose:
     """A turn, size and side of the atlas about its own centre.
@@ -61,7 +64,7 @@ def poses(centre_mm: FloatArray, mirrors: tuple[bool, ...], turns_deg: float, sc
 
 def best_shifts(
     classes: Classes, pose: Pose, volume: NDArray[np.float32], inside: NDArray[np.float32], grid: Grid,
-    how_many: int, apart_mm: float, least_overlap: float = 0.4,
+    how_many: int, apart_mm: float,
 ) -> list[Start]:
     """The best shifts of a posed atlas over a volume, none within `apart_mm` of a better one.
 
@@ -73,14 +76,13 @@ def best_shifts(
         grid: a RAS+ grid with isotropic spacing.
         how_many: starts wanted.
         apart_mm: smallest distance between two starts.
-        least_overlap: share of the atlas that must lie inside.
     """
     spacing = grid.spacing_mm[0]
     corners = classes.grid.corners_mm() @ pose.matrix_mm[:3, :3].T + pose.matrix_mm[:3, 3]
     posed_grid = world_aligned_grid(corners, spacing)
     back = np.linalg.inv(pose.matrix_mm)
     posed = [resample(weight, classes.grid, posed_grid, back) for weight in classes.weights]
-    score = _score_of_shifts(posed, volume, inside, least_overlap)
+    score = _score_of_shifts(posed, volume, inside)
     starts = []
     reach = max(1, round(apart_mm / spacing))
     for _ in range(how_many):
@@ -96,7 +98,7 @@ def best_shifts(
 
 
 def _score_of_shifts(
-    posed: list[NDArray[np.float32]], volume: NDArray[np.float32], inside: NDArray[np.float32], least_overlap: float
+    posed: list[NDArray[np.float32]], volume: NDArray[np.float32], inside: NDArray[np.float32]
 ) -> NDArray[np.float64]:
     """Evidence at each shift; index 0 puts the atlas's last voxel on the volume's first."""
     full = tuple(a + v - 1 for a, v in zip(posed[0].shape, volume.shape, strict=True))
@@ -122,7 +124,8 @@ def _score_of_shifts(
     squares = correlated(total_spectrum, of_squares)
     stacked = np.stack(counts)
     score = information(stacked, np.stack(sums), squares, support_size)
-    score[stacked.sum(axis=0) < least_overlap * support_size] = -np.inf
+    overlap = stacked.sum(axis=0)
+    score[overlap < _LEAST_OVERLAP * overlap.max()] = -np.inf
     return score
 
 
