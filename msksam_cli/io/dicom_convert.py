@@ -73,7 +73,11 @@ def convert_planes(planes: Sequence[Plane]) -> Converted:
         raise SeriesError("files changed while they were read", "Run the command again")
     images = [_clean_dataset(plane, stack, index) for index, plane in enumerate(planes)]
     image = convert_generic.dicom_to_nifti(images, None)["NII"]
-    voxels, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+    voxels, affine = np.asanyarray(image.dataobj), np.array(image.affine, dtype=np.float64)
+    if affine[:3, 2] @ stack.grid.affine[:3, 2] < 0:  # dicom2nifti sorts along the nearest patient axis
+        affine[:3, 3] += affine[:3, 2] * (len(planes) - 1)
+        affine[:3, 2] *= -1
+        voxels = voxels[:, :, ::-1]
     check_voxels(planes, voxels, affine)
     if voxels.dtype.kind == "f":
         voxels = voxels.astype(np.float32)

@@ -90,7 +90,7 @@ def read_header(path: Path) -> FileHeader:
 
 
 def _without_preamble(start: bytes) -> FileHeader:
-    if start[:2] in _NO_PREAMBLE_GROUPS and start[2:4] != b"\x00\x08" and len(start) > 8:
+    if start[:2] in _NO_PREAMBLE_GROUPS and len(start) > 8:
         return FileHeader(
             "skip",
             "DICOM without its preamble ('DICM' missing at byte 128)",
@@ -150,6 +150,8 @@ def _pixel_format_defect(header: Dataset) -> str:
     high = integer(header, "HighBit", stored - 1)
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated or high != stored - 1:
         return f"pixels of {allocated} bits, {stored} stored, high bit {high} cannot be read"
+    if integer(header, "Rows", 0) < 1 or integer(header, "Columns", 0) < 1:
+        return f"{integer(header, 'Rows', 0)} rows and {integer(header, 'Columns', 0)} columns"
     if integer(header, "PixelRepresentation", -1) not in (0, 1):
         return "pixel representation is missing"
     if "ModalityLUTSequence" in header:

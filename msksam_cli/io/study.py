@@ -66,8 +66,7 @@ def read_series(series: Series) -> tuple[Volume, NiftiForm]:
     if voxels.shape != expected.shape:
         raise SeriesError(f"decoded {voxels.shape} voxels where headers declare {expected.shape}")
     grid = Grid(expected.shape, affine)
-    mirrored = _reversed_slices(expected)
-    if min(grid.corner_offset_voxels(expected), grid.corner_offset_voxels(mirrored)) > _GRID_TOLERANCE_VOXELS:
+    if grid.corner_offset_voxels(expected) > _GRID_TOLERANCE_VOXELS:
         raise SeriesError("converted voxels do not lie where the slices' positions put them")
     return Volume(voxels, grid, series.side, series.body_part), form_from_grid(grid)
 
@@ -82,13 +81,6 @@ def input_sha256(series: Series) -> str:
         digest.update(f"{contents[path]} {frame}\n".encode())
     digest.update(series.use_form.encode())
     return digest.hexdigest()
-
-
-def _reversed_slices(grid: Grid) -> Grid:
-    affine = grid.affine.copy()
-    affine[:3, 3] += affine[:3, 2] * (grid.shape[2] - 1)
-    affine[:3, 2] *= -1
-    return Grid(grid.shape, affine)
 
 
 def _list_files(study: Path) -> tuple[list[Path], list[FileRecord]]:

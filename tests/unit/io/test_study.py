@@ -202,6 +202,9 @@ def test_another_matrix_inside_a_series_refuses_it(synthetic, tmp_path):
         (lambda ds: setattr(ds, "Columns", 7), "does not fit its header: 10 × 7 pixels need 140 bytes"),
         (lambda ds: setattr(ds, "HighBit", 14), "high bit 14"),
         (lambda ds: delattr(ds, "PixelData"), "no pixel data"),
+        (lambda ds: setattr(ds, "Rows", 0), "0 rows and 8 columns"),
+        (lambda ds: delattr(ds, "PixelRepresentation"), "pixel representation is missing"),
+        (lambda ds: setattr(ds, "ModalityLUTSequence", [Dataset()]), "modality look-up table"),
     ],
 )
 def test_a_defect_in_one_image_refuses_its_series_at_the_scan(synthetic, tmp_path, edit, reason):
@@ -523,7 +526,9 @@ def test_every_plane_and_direction_of_stacking_is_exact(synthetic, tmp_path, tur
         "mirrored": np.diag([-1.0, -1.0, 1.0]),
     }[turn]
     series = synthetic(directions=directions, slice_spacing_mm=slice_spacing_mm)
-    series.assert_equals(only_volume(series.write(tmp_path)))
+    volume = only_volume(series.write(tmp_path))
+    series.assert_equals(volume)
+    np.testing.assert_allclose(volume.grid.affine, scan_study(tmp_path).series[0].grid.affine, atol=1e-6)
 
 
 def test_echoes_and_times_inside_one_multi_frame_object_become_volumes(synthetic, save_dicom, tmp_path):
