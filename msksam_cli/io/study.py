@@ -6,8 +6,7 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from msksam_cli.core.geometry import Grid
@@ -36,11 +35,11 @@ def scan_study(study: Path, *, min_slices: int = DEFAULT_MIN_SLICES, use_form: F
     root = study if study.is_dir() else study.parent
     paths, records = _list_files(study)
     nifti_paths = [path for path in paths if path.name.lower().endswith(NIFTI_SUFFIXES)]
-    nifti = _scan_nifti(root, nifti_paths, min_slices, use_form)
     dicom = scan_dicom(root, sorted(set(paths) - set(nifti_paths)), min_slices)
-    series = _unique_cases((*nifti.series, *dicom.series))
+    cases = _nifti_cases(nifti_paths, {one.case for one in dicom.series} | {refusal.where for refusal in dicom.refused})
+    nifti = _scan_nifti(root, dict(zip(nifti_paths, cases, strict=True)), min_slices, use_form)
     return StudyScan(
-        series=tuple(sorted(series, key=lambda one: one.case)),
+        series=tuple(sorted((*nifti.series, *dicom.series), key=lambda one: one.case)),
         refused=tuple(sorted((*nifti.refused, *dicom.refused), key=lambda refusal: refusal.where)),
         files=tuple(sorted((*records, *nifti.files, *dicom.records), key=lambda record: record.path)),
         hint=" ".join(dicom.hints),
@@ -116,9 +115,9 @@ def _why_not_opened(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else "not a regular file"
 
 
-def _scan_nifti(root: Path, paths: Sequence[Path], min_slices: int, use_form: FormChoice) -> StudyScan:
+def _scan_nifti(root: Path, cases: Mapping[Path, str], min_slices: int, use_form: FormChoice) -> StudyScan:
     series, refused, records = [], [], []
-    for path, case in zip(paths, _nifti_cases(paths), strict=True):
+    for path, case in cases.items():
         try:
             opened = read_header(root / path, use_form)
         except SeriesError as error:
@@ -145,35 +144,28 @@ def _scan_nifti(root: Path, paths: Sequence[Path], min_slices: int, use_form: Fo
     return StudyScan(tuple(series), tuple(refused), tuple(records))
 
 
-def _nifti_cases(paths: Sequence[Path]) -> list[str]:
-    """A name per file: its stem, led by as many parent folders as it takes to be unique."""
+def _nifti_cases(paths: Sequence[Path], taken: set[str]) -> list[str]:
+    """A name per file: its stem, led by as many folders as make it unique, numbered where folders do not suffice."""
     depth = [1] * len(paths)
     for _ in range(max((len(path.parts) for path in paths), default=0)):
-        names = [_joined(path, n) for path, n in zip(paths, depth, strict=True)]
-        counts = Counter(name.casefold() for name in names)
-        clashing = [number for number, name in enumerate(names) if counts[name.casefold()] > 1]
-        if not clashing:
-            return names
-        for number in clashing:
-            depth[number] += 1
-    return [_joined(path, n) for path, n in zip(paths, depth, strict=True)]
+        counts = Counter(_joined(path, n).casefold() for path, n in zip(paths, depth, strict=True))
+        depth = [
+            n + (counts[_joined(path, n).casefold()] > 1 and n < len(path.parts))
+            for path, n in zip(paths, depth, strict=True)
+        ]
+    used, cases = {case.casefold() for case in taken}, []
+    for path, n in zip(paths, depth, strict=True):
+        name = stem = _joined(path, n)
+        number = 1
+        while name.casefold() in used:
+            number += 1
+            name = f"{stem}_{number}"
+        used.add(name.casefold())
+        cases.append(name)
+    return cases
 
 
 def _joined(path: Path, depth: int) -> str:
     name = path.name[: -len(".nii.gz")] if path.name.lower().endswith(".nii.gz") else path.name[: -len(".nii")]
     parents = path.parent.parts
     return "_".join((*parents[max(0, len(parents) - depth + 1) :], name or "unnamed"))
-
-
-def _unique_cases(series: Sequence[Series]) -> list[Series]:
-    """Number the names that still collide, so that nothing is ever overwritten."""
-    taken: set[str] = set()
-    unique = []
-    for one in series:
-        name, number = one.case, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{one.case}_{number}"
-        taken.add(name.casefold())
-        unique.append(one if name == one.case else replace(one, case=name))
-    return unique

@@ -305,8 +305,17 @@ def test_cases_are_stems_led_by_folders_where_stems_collide(tmp_path):
 def test_two_files_that_would_share_a_name_never_do(tmp_path):
     for name in ("knee.nii.gz", "knee.nii", "KNEE.nii.gz"):
         save(tmp_path / name)
-    cases = [series.case.casefold() for series in scan_study(tmp_path).series]
-    assert len(set(cases)) == 3
+    scan = scan_study(tmp_path)
+    assert len({series.case.casefold() for series in scan.series}) == 3
+    by_file = {series.files[0].name: series.case for series in scan.series}
+    assert {record.path.name: record.case for record in scan.files} == by_file
+
+
+def test_a_nifti_file_never_takes_the_name_of_a_dicom_series(synthetic, tmp_path):
+    synthetic().write(tmp_path / "dicom")
+    (series,) = scan_study(tmp_path).series
+    save(tmp_path / f"{series.case}.nii.gz")
+    assert [one.case for one in scan_study(tmp_path).series] == [series.case, f"{series.case}_2"]
 
 
 def test_a_chosen_form_travels_with_the_series(tmp_path):
