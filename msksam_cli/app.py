@@ -14,7 +14,9 @@ from typing import Annotated
 import typer
 
 from msksam_cli import __version__
+from msksam_cli.commands import atlas, cache, convert, demo, evaluate, info, measure, models, report, scan, segment
 from msksam_cli.errors import MsksamError
+from msksam_cli.io.privacy import install_privacy_filter
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +26,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Batch segmentation of musculoskeletal MRI with the Segment Anything Model.",
 )
+
+
+for command in (demo.demo, scan.scan, convert.convert, segment.segment, measure.measure, evaluate.evaluate):
+    app.command()(command)
+app.add_typer(atlas.app, name="atlas")
+app.add_typer(models.app, name="models")
+app.add_typer(cache.app, name="cache")
+app.command()(report.report)
+app.command()(info.info)
 
 
 def _print_version(wanted: bool) -> None:
@@ -43,7 +54,9 @@ def _root(
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    install_privacy_filter()
     signal.signal(signal.SIGTERM, _raise_exit)
+    signal.signal(signal.SIGINT, _raise_exit)
     try:
         app()
     except MsksamError as error:
@@ -52,6 +65,6 @@ def main() -> None:
 
 
 def _raise_exit(number: int, frame: FrameType | None) -> None:
-    """Turn SIGTERM into an exception, so that open writes are undone on the way out."""
+    """Turn SIGINT and SIGTERM into an exception, so that open writes are undone on the way out."""
     del frame
     raise SystemExit(128 + number)

@@ -2,8 +2,8 @@
 
 A plain residual network runs down to a sixteenth of the input; its levels are then added upwards to a quarter, where
 the 256 channels that segment-anything's mask decoder expects leave it. A quarter rather than a sixteenth, so that a
-256 px input gives the same 64 × 64 embedding and 256 × 256 masks as segment-anything's 1024 px input, at a small part of
-the cost. Convolutions alone see positions, so that any input side divisible by 16 can be used.
+256 px input gives the same 64 × 64 embedding and 256 × 256 masks as segment-anything's 1024 px input, at a small part
+of the cost. Convolutions alone see positions, so that any input side divisible by 16 can be used.
 """
 
 from __future__ import annotations

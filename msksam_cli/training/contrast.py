@@ -19,7 +19,9 @@ Image = NDArray[np.float32]
 _CORTEX_MM = (0.4, 2.2)
 
 
-def render_plane(plane: Plane, rng: np.random.Generator, levels: Mapping[int, float] | None = None) -> NDArray[np.uint8]:
+def render_plane(
+    plane: Plane, rng: np.random.Generator, levels: Mapping[int, float] | None = None
+) -> NDArray[np.uint8]:
     """Grey levels (S, S) uint8 of a plane.
 
     Args:
@@ -64,7 +66,7 @@ def _degrade(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     if rng.random() < 0.25:
         blurred = _coarsen(blurred, int(rng.integers(2, 4)))
     bias = np.exp(rng.uniform(0, 0.35) * smooth_noise(side_px, rng.uniform(0.4, 0.9), rng))
-    noise = rng.uniform(0.0, 0.09) if rng.random() < 0.8 else rng.uniform(0.05, 0.18)
+    noise = rng.uniform(0.0, 0.05) if rng.random() < 0.8 else rng.uniform(0.04, 0.13)
     real, imaginary = (rng.normal(0, noise, (2, side_px, side_px))).astype(np.float32)
     magnitude = np.sqrt((blurred * bias + real) ** 2 + imaginary**2)
     curved = magnitude ** np.exp(rng.normal(0, 0.25))

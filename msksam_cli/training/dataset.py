@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -96,7 +97,7 @@ class PhantomBatches(Dataset[Batch]):
             use_points=kind > 0.5,
         )
 
-    def _draw(self, rng: np.random.Generator) -> tuple[np.ndarray, list[Question]]:  # type: ignore[type-arg]
+    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Question]]:
         while True:
             anatomy = rng.random() >= self._shapes_share
             plane: Plane

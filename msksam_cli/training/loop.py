@@ -21,6 +21,8 @@ from msksam_cli.training.losses import sam_loss
 
 _LOG_EVERY = 50
 
+Row = tuple[int, int, float, float, float]
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -101,7 +103,7 @@ def train(
     optimizer = torch.optim.AdamW(sam.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     average = {name: tensor.detach().clone() for name, tensor in sam.state_dict().items()}
     step, rows = _resume(folder, sam, optimizer, average)
-    started, end = time.monotonic(), 0
+    started, end = time.monotonic() - (rows[-1][-1] if rows else 0.0), 0
     for stage in recipe.stages:
         end += stage.steps
         if step >= end:
@@ -124,10 +126,13 @@ def train(
             step += 1
             if step % _LOG_EVERY == 0 or step == end:
                 seconds = time.monotonic() - started
-                rows.append((step, stage.side_px, sum(losses) / len(losses), recipe.learning_rate_at(step - 1), seconds))
+                rows.append(
+                    (step, stage.side_px, sum(losses) / len(losses), recipe.learning_rate_at(step - 1), seconds)
+                )
                 losses.clear()
             if step % recipe.save_every == 0 or step == end:
-                _save(folder, sam, optimizer, average, step, rows)
+                state = {"sam": sam.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+                _save(folder, state, rows)
     sam.load_state_dict(average)
     return sam.eval()
 
@@ -173,15 +178,7 @@ def _update_average(average: dict[str, Tensor], sam: Sam, decay: float) -> None:
             average[name].lerp_(tensor, 1 - decay)
 
 
-def _save(
-    folder: Path,
-    sam: Sam,
-    optimizer: torch.optim.Optimizer,
-    average: dict[str, Tensor],
-    step: int,
-    rows: list[tuple[int, int, float, float, float]],
-) -> None:
-    state = {"sam": sam.state_dict(), "optimizer": optimizer.state_dict(), "average": average, "step": step}
+def _save(folder: Path, state: dict[str, object], rows: list[Row]) -> None:
     with atomic_path(folder / "state.pt") as temporary:
         torch.save({**state, "rows": rows}, temporary)
     text = io.StringIO()
@@ -193,7 +190,7 @@ def _save(
 
 def _resume(
     folder: Path, sam: Sam, optimizer: torch.optim.Optimizer, average: dict[str, Tensor]
-) -> tuple[int, list[tuple[int, int, float, float, float]]]:
+) -> tuple[int, list[Row]]:
     path = folder / "state.pt"
     if not path.exists():
         return 0, []
@@ -201,4 +198,4 @@ def _resume(
     sam.load_state_dict(state["sam"])
     optimizer.load_state_dict(state["optimizer"])
     average.update(state["average"])
-    return int(state["step"]), [tuple(row) for row in state["rows"]]
+    return int(state["step"]), list(state["rows"])

@@ -49,7 +49,15 @@ class Plane:
         return np.asarray(self.slabs[len(self.slabs) // 2])
 
 
-_GROUP_WEIGHT = {"bone": 2.0, "cartilage": 2.5, "meniscus": 2.5, "ligament": 0.6, "muscle": 0.4, "fat": 0.2, "skin": 0.0}
+_GROUP_WEIGHT = {
+    "bone": 2.0,
+    "cartilage": 2.5,
+    "meniscus": 2.5,
+    "ligament": 0.6,
+    "muscle": 0.4,
+    "fat": 0.2,
+    "skin": 0.0,
+}
 
 
 def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Plane:
@@ -122,7 +130,7 @@ def random_shapes(side_px: int, rng: np.random.Generator) -> Plane:
     y, x = np.mgrid[0:side_px, 0:side_px].astype(np.float32) / side_px
     regions = int(rng.integers(1, 4))
     noise = smooth_noise(side_px, rng.uniform(0.08, 0.3), rng)
-    edges = np.quantile(noise, np.linspace(0, 1, regions + 1)[1:-1]) if regions > 1 else []
+    edges = np.quantile(noise, np.linspace(0, 1, regions + 1)[1:-1])
     labels = (1 + np.digitize(noise, edges)).astype(np.uint8)
     count = int(rng.integers(3, 15))
     aligned = rng.random() < 0.3

@@ -100,8 +100,10 @@ def _points(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[NDArray[
     inside = np.flatnonzero(depth >= 0.6 * depth.max())
     near = np.flatnonzero(ndimage.binary_dilation(mask, iterations=6) & ~ndimage.binary_dilation(mask, iterations=2))
     wanted = int(rng.integers(1, _MAX_POINTS + 1)) if near.size else _MAX_POINTS
-    flat = np.concatenate([rng.choice(inside, wanted), rng.choice(near, _MAX_POINTS - wanted)]) if near.size else (
-        rng.choice(inside, _MAX_POINTS)
+    flat = (
+        np.concatenate([rng.choice(inside, wanted), rng.choice(near, _MAX_POINTS - wanted)])
+        if near.size
+        else (rng.choice(inside, _MAX_POINTS))
     )
     xy = np.stack([flat % side, flat // side], axis=1).astype(np.float32)
     return xy, (np.arange(_MAX_POINTS) < wanted).astype(np.int32)

@@ -1,0 +1,18 @@
+"""Option types that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+TissueOption = Annotated[
+    str, typer.Option("--tissue", help="Tissues or groups, separated by commas (bone, cartilage, femur, …), or all.")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
+]
+ModelOption = Annotated[str, typer.Option(help="Name of a model, or a checkpoint file.")]
+DeviceOption = Annotated[str, typer.Option(envvar="MSKSAM_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -1,0 +1,122 @@
+"""What a run leaves besides its labels: a record per case, and the tables rebuilt from all records.
+
+A case is done when its record names the same input, the same setup and outputs that still have the hashes it was
+written with. Tables are never appended to: they are made anew from the records, so that a killed run and the run that
+completes it give the same tables as a run that was never killed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.errors import InputError
+from msksam_cli.io.tables import (
+    read_json,
+    write_csv,
+    write_itksnap_labels,
+    write_json,
+    write_slicer_colors,
+    write_tissue_table,
+)
+from msksam_cli.measure.morphometry import METRICS_COLUMNS
+from msksam_cli.measure.qc import QC_COLUMNS
+
+RECORDS_FOLDER = "records"
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """Everything known about a finished case, as plain values.
+
+    Attributes:
+        case: its name.
+        setup_sha256: hash of what was asked for, of model and of atlas.
+        input_sha256: hash of the input files.
+        outputs: path below the run folder → sha256 of the file.
+        metrics: rows of metrics.csv.
+        flags: rows of qc.csv.
+        fit: how the atlas lay, empty without one.
+        seconds: stage → seconds.
+        slices_encoded: slices whose embedding was computed.
+        slices_cached: slices whose embedding was found.
+        prompts: number of prompts decoded.
+    """
+
+    case: str
+    setup_sha256: str
+    input_sha256: str
+    outputs: Mapping[str, str]
+    metrics: Sequence[Mapping[str, object]]
+    flags: Sequence[Mapping[str, object]]
+    fit: Mapping[str, object] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    slices_encoded: int = 0
+    slices_cached: int = 0
+    prompts: int = 0
+
+
+def setup_sha256(setup: Mapping[str, object]) -> str:
+    """Hash of plain values, whatever their order."""
+    return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_record(run_folder: Path, record: CaseRecord) -> None:
+    """Write a case's record; until it is there, the case is not done.
+
+    Raises:
+        EnvironmentFault: the file cannot be written.
+    """
+    write_json(run_folder / RECORDS_FOLDER / f"{record.case}.json", asdict(record))
+
+
+def read_record(run_folder: Path, case: str) -> CaseRecord | None:
+    """The record of a case, None when there is none that can be read."""
+    path = run_folder / RECORDS_FOLDER / f"{case}.json"
+    if not path.is_file():
+        return None
+    try:
+        content: Any = read_json(path)
+        return CaseRecord(**content)
+    except (InputError, TypeError):
+        return None
+
+
+def read_records(run_folder: Path) -> list[CaseRecord]:
+    """All readable records of a run in order of case."""
+    names = sorted(path.stem for path in (run_folder / RECORDS_FOLDER).glob("*.json"))
+    return [record for name in names if (record := read_record(run_folder, name))]
+
+
+def is_done(run_folder: Path, record: CaseRecord | None, setup: str, inputs: str) -> bool:
+    """Whether a record belongs to this input and setup and its outputs are still what was written."""
+    if record is None or (record.setup_sha256, record.input_sha256) != (setup, inputs):
+        return False
+    return all(
+        (run_folder / name).is_file() and file_sha256(run_folder / name) == digest
+        for name, digest in record.outputs.items()
+    )
+
+
+def write_tables(run_folder: Path, tissues: TissueTable) -> None:
+    """Rebuild metrics.csv and qc.csv from all records, and the label tables.
+
+    Raises:
+        EnvironmentFault: a file cannot be written.
+    """
+    records = read_records(run_folder)
+    write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in records for row in record.metrics])
+    write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in records for row in record.flags])
+    write_tissue_table(run_folder / "labels.tsv", tissues)
+    write_itksnap_labels(run_folder / "labels.label.txt", tissues)
+    write_slicer_colors(run_folder / "labels.ctbl", tissues)

@@ -1,0 +1,331 @@
+"""The main job: a study to label volumes, tables and a report.
+
+scan → (per case) read → place → ask → encode → decode → fuse → measure → write → tables → report
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from msksam_cli import __version__
+from msksam_cli.core.series import Series, StudyScan
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.core.volume import Volume
+from msksam_cli.embeddings import MemoryStore
+from msksam_cli.errors import AtlasError, EnvironmentFault, MsksamError, UsageError
+from msksam_cli.fusion import FusionRules
+from msksam_cli.io.atomic import clean_temporaries
+from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.io.figures import write_overlay
+from msksam_cli.io.nifti import NiftiForm, write_label_map, write_volume
+from msksam_cli.io.prompt_files import write_prompts
+from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.study import input_sha256, read_series
+from msksam_cli.io.tables import write_json
+from msksam_cli.measure.morphometry import Provenance, measure_tissues
+from msksam_cli.measure.qc import PriorAgreement, prior_agreement, quality_flags
+from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, given_prompts, prompt_source
+from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
+from msksam_cli.pipeline.run_record import (
+    CaseRecord,
+    file_sha256,
+    is_done,
+    read_record,
+    read_records,
+    setup_sha256,
+    write_record,
+    write_tables,
+)
+from msksam_cli.pipeline.scan import ScanOptions, file_records, nothing_usable, run_scan
+from msksam_cli.pipeline.segment_case import Segmentation, Setup, Tally, segment_with_atlas, segment_with_prompts
+from msksam_cli.pipeline.segment_options import SegmentOptions
+
+_STRICT_FLAGS = ("atlas_fit_low", "laterality_doubtful", "level_doubtful", "position_doubtful")
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A case whose labels are written; `resumed` when an earlier run had done it."""
+
+    case: str
+    record: CaseRecord
+    resumed: bool = False
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A case that could not be segmented, and why."""
+
+    case: str
+    reason: str
+
+
+SeriesOutcome = Segmented | Failed
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentRun:
+    """What a run did.
+
+    Attributes:
+        folder: where its results are.
+        scan: what the study held.
+        outcomes: one per case of this shard, in order of case.
+        planned: cases a dry run would have segmented, with what would be asked.
+        seconds: of the whole run.
+    """
+
+    folder: Path
+    scan: StudyScan
+    outcomes: tuple[SeriesOutcome, ...]
+    planned: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every image was segmented, 3 when some were not."""
+        failed = any(isinstance(outcome, Failed) for outcome in self.outcomes)
+        return 3 if failed or self.scan.refused or self.scan.count("refused") else 0
+
+
+def run_segment(options: SegmentOptions) -> SegmentRun:
+    """Segment a study and leave everything `contract` promises in the output folder.
+
+    Raises:
+        InputError: nothing in the study is usable.
+        UsageError: options contradict each other, name unknown things, or the folder holds another run's labels.
+        ModelError: the model cannot be loaded.
+        AtlasError: no atlas knows the tissues.
+        EnvironmentFault: the disk or the device fails; what is done stays done.
+    """
+    started = time.monotonic()
+    scan = run_scan(ScanOptions(options.study, options.min_slices, options.use_form))
+    if not scan.series:
+        raise nothing_usable(scan)
+    part, parts = options.shard
+    cases = [series for series in scan.series if is_first_echo(series)][part - 1 :: parts]
+    source = prompt_source(options)
+    folder = options.output_folder
+    if options.dry_run:
+        names = ", ".join(tissue.name for tissue in source.tissues)
+        planned = tuple(f"{series.case}: {names}" for series in cases)
+        return SegmentRun(folder, scan, (), planned, time.monotonic() - started)
+    setup = _setup(options, source)
+    plain = _plain_setup(options, source, setup)
+    setup_hash = setup_sha256(plain)
+    _prepare_folder(folder, setup_hash, options.overwrite)
+    outcomes: list[SeriesOutcome] = []
+    for series in tqdm(cases, desc="cases", unit="case", disable=None):
+        outcomes.append(_outcome(series, folder, options, source, setup, setup_hash))
+        write_tables(folder, source.tissues)
+    run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
+    _write_run(run, plain, options.shard)
+    write_report(folder)
+    return run
+
+
+def is_first_echo(series: Series) -> bool:
+    """Whether a series is to be segmented: of a multi-echo acquisition only the first echo is.
+
+    It has the most signal, and the other echoes lie on the same grid, so that its labels are theirs.
+    """
+    return not series.echo_group or series.case == f"{series.echo_group}-echo-1"
+
+
+def _outcome(
+    series: Series, folder: Path, options: SegmentOptions, source: PromptSource, setup: Setup, setup_hash: str
+) -> SeriesOutcome:
+    """The study loop's one attempt at a case: its failure is recorded, a fault of the machine ends the run."""
+    try:
+        inputs = input_sha256(series)
+        record = read_record(folder, series.case)
+        if record and not options.overwrite and is_done(folder, record, setup_hash, inputs):
+            return Segmented(series.case, record, resumed=True)
+        record = _segment_series(series, folder, options, source, setup, (setup_hash, inputs))
+        return Segmented(series.case, record)
+    except EnvironmentFault:
+        raise
+    except MsksamError as error:
+        return Failed(series.case, str(error))
+
+
+def _segment_series(
+    series: Series, folder: Path, options: SegmentOptions, source: PromptSource, setup: Setup, hashes: tuple[str, str]
+) -> CaseRecord:
+    started = time.monotonic()
+    volume, form = read_series(series)
+    read_s = time.monotonic() - started
+    segmentation = _segmented(series, volume, options, source, setup)
+    segmentation.tally.seconds["read"] = read_s
+    placed = segmentation.placed
+    with segmentation.tally.timed("measure"):
+        agreement = prior_agreement(segmentation.labels, placed, setup.tissues.indices) if placed else {}
+        flags = quality_flags(
+            segmentation.labels, placed, agreement, volume_side=volume.side, wanted=setup.tissues.indices
+        )
+        doubts = [flag.text for flag in flags if flag.flag in _STRICT_FLAGS]
+        if options.strict and doubts:
+            raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
+        measures = measure_tissues(
+            segmentation.labels,
+            volume,
+            placed.visible_fraction if placed else None,
+            _provenance(segmentation, setup.tissues, agreement),
+            volume.side or (placed.side if placed else ""),
+        )
+    with segmentation.tally.timed("write"):
+        outputs = _write_case(series, folder, volume, form, segmentation, setup)
+    record = CaseRecord(
+        case=series.case,
+        setup_sha256=hashes[0],
+        input_sha256=hashes[1],
+        outputs=outputs,
+        metrics=[measure.row(series.case) for measure in measures],
+        flags=[flag.row(series.case) for flag in flags],
+        fit={**asdict(placed.fit), "atlas": placed.atlas_name, "side": placed.side} if placed else {},
+        seconds={stage: round(seconds, 3) for stage, seconds in segmentation.tally.seconds.items()},
+        slices_encoded=segmentation.tally.slices_encoded,
+        slices_cached=segmentation.tally.slices_cached,
+        prompts=len(segmentation.prompts),
+    )
+    write_record(folder, record)
+    return record
+
+
+def _segmented(
+    series: Series, volume: Volume, options: SegmentOptions, source: PromptSource, setup: Setup
+) -> Segmentation:
+    if source.atlases:
+        return segment_with_atlas(volume, atlas_for(volume, source.atlases), setup)
+    tally = Tally()
+    with tally.timed("prompts"):
+        prompts = given_prompts(series, volume, options, source)
+    return segment_with_prompts(volume, prompts, setup, tally=tally)
+
+
+def _provenance(
+    segmentation: Segmentation, tissues: TissueTable, agreement: Mapping[int, PriorAgreement]
+) -> dict[int, Provenance]:
+    seconds = sum(segmentation.tally.seconds.values()) / max(len(tissues), 1)
+    return {
+        tissue.index: Provenance(
+            iou_prediction_mean=segmentation.mean_iou_prediction(tissue.index),
+            prior_dice=agreement[tissue.index].dice if tissue.index in agreement else None,
+            seconds=round(seconds, 3),
+        )
+        for tissue in tissues
+    }
+
+
+def _write_case(
+    series: Series, folder: Path, volume: Volume, form: NiftiForm, segmentation: Segmentation, setup: Setup
+) -> dict[str, str]:
+    """Write the files of a case; returns path below the run folder → sha256."""
+    placed = segmentation.placed
+    provenance = {
+        "case": series.case,
+        "model": setup.model.name,
+        "model_sha256": setup.model.weights_sha256,
+        "atlas": placed.atlas_name if placed else "",
+        "atlas_sha256": placed.atlas_sha256 if placed else "",
+    }
+    writers: dict[str, Callable[[Path], None]] = {
+        f"labels/{series.case}.nii.gz": lambda path: write_label_map(path, segmentation.labels, form),
+        f"prompts/{series.case}.json": lambda path: write_prompts(
+            path, segmentation.prompts, segmentation.iou_predictions, volume.grid, setup.tissues, provenance
+        ),
+        f"{FIGURES_FOLDER}/{series.case}.png": lambda path: write_overlay(
+            path, volume, segmentation.labels, title=series.case
+        ),
+    }
+    if series.kind == "dicom":
+        writers[f"images/{series.case}.nii.gz"] = lambda path: write_volume(path, volume, form)
+    for name, write in writers.items():
+        write(folder / name)
+    return {name: file_sha256(folder / name) for name in writers}
+
+
+def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
+    return Setup(
+        tissues=source.tissues,
+        model=load_model(options.model, device=options.device, precision=options.precision),
+        store=DiskStore(options.cache or cache_folder()) if options.use_cache else MemoryStore(),
+        rules=FusionRules(),
+        prompt_kind=options.prompt_kind,
+        fusion=options.fusion,
+        batch_size=options.batch_size,
+        threads=os.cpu_count() or 1,
+    )
+
+
+def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) -> dict[str, object]:
+    """Everything labels depend on besides the input, as plain values without paths."""
+    return {
+        "msksam": __version__,
+        "tissues": ",".join(tissue.name for tissue in source.tissues),
+        "model": setup.model.name,
+        "model_sha256": setup.model.weights_sha256,
+        "encoder_sha256": setup.model.encoder_sha256,
+        "device": setup.model.device.partition(":")[0],
+        "precision": setup.model.precision,
+        "atlas": ",".join(atlas.name for atlas in source.atlases),
+        "prompts": options.prompts.partition(":")[0],
+        "prompts_sha256": source.sha256,
+        "prompt_kind": options.prompt_kind,
+        "fusion": options.fusion,
+        "rules": asdict(setup.rules),
+        "strict": options.strict,
+        "use_form": options.use_form,
+    }
+
+
+def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
+    """Clear what a killed run left; refuse a folder with labels made another way, so that none is lost unasked."""
+    if not folder.is_dir():
+        return
+    clean_temporaries(folder)
+    others = [record.case for record in read_records(folder) if record.setup_sha256 != setup_hash]
+    if others and not overwrite:
+        raise UsageError(
+            f"the output folder holds {len(others)} cases segmented with other options, tissues or model",
+            "Choose another folder with -o, or replace them with --overwrite",
+        )
+
+
+def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:
+    """Write run.json, or run-<I>-of-<N>.json for a shard."""
+    part, parts = shard
+    segmented = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]
+    refused = [{"case": refusal.where, "reason": refusal.reason} for refusal in run.scan.refused]
+    later_echoes = [series.case for series in run.scan.series if not is_first_echo(series)]
+    refused += [{"case": o.case, "reason": o.reason} for o in run.outcomes if isinstance(o, Failed)]
+    content = {
+        "msksam": __version__,
+        "options": {key: value for key, value in plain.items() if key != "msksam"},
+        "shard": f"{part}/{parts}",
+        "seconds": round(run.seconds, 3),
+        "segmented": [
+            {
+                "case": outcome.case,
+                "resumed": outcome.resumed,
+                "seconds": dict(outcome.record.seconds),
+                "slices_encoded": 0 if outcome.resumed else outcome.record.slices_encoded,
+                "slices_cached": 0 if outcome.resumed else outcome.record.slices_cached,
+                "prompts": outcome.record.prompts,
+                "fit": dict(outcome.record.fit),
+                "outputs": dict(outcome.record.outputs),
+            }
+            for outcome in segmented
+        ],
+        "refused": refused,
+        "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes],
+        "files": file_records(run.scan.files),
+    }
+    write_json(run.folder / ("run.json" if parts == 1 else f"run-{part}-of-{parts}.json"), content)

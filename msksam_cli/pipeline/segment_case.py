@@ -1,0 +1,217 @@
+"""One volume to labels: place, ask, encode, decode, fuse, measure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from msksam_cli.atlas.placed import quantised
+from msksam_cli.atlas.placement import place_atlas
+from msksam_cli.atlas.priors import THIN_GROUPS, prompts_from_priors
+from msksam_cli.atlas.refit import refine_placement
+from msksam_cli.core.atlases import Atlas, PlacedAtlas
+from msksam_cli.core.prompts import Prompt
+from msksam_cli.core.slicing import PREPROCESSING_VERSION, intensity_window, slice_uint8, take_slice
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.embeddings import Embedding, EmbeddingKey, EmbeddingStore
+from msksam_cli.fusion import FusionRules, clean_labels, fuse_slice, join_answers
+from msksam_cli.sam.choose import candidate_scores
+from msksam_cli.sam.runtime import Model
+
+_SLICES_AT_ONCE = 8
+_SKELETON_GROUPS = ("bone",)
+
+Values = NDArray[np.uint16]
+Quantised = Mapping[int, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What all cases of a run share.
+
+    Attributes:
+        tissues: what is wanted.
+        model: the network.
+        store: where embeddings are kept.
+        rules: how masks and priors are fused.
+        prompt_kind: "auto", "box", "point" or "box+point".
+        fusion: whether the prior takes part in the masks.
+        batch_size: slices encoded at once, None to choose.
+        threads: threads the registration may use.
+    """
+
+    tissues: TissueTable
+    model: Model
+    store: EmbeddingStore
+    rules: FusionRules
+    prompt_kind: str = "auto"
+    fusion: bool = True
+    batch_size: int | None = None
+    threads: int = 1
+
+
+@dataclass
+class Tally:
+    """Counts and times gathered while a case is worked on."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    slices_encoded: int = 0
+    slices_cached: int = 0
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time spent inside to a stage."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - started
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of one volume and how they came about.
+
+    Attributes:
+        labels: on the volume's own grid.
+        prompts: what the decoder was asked.
+        iou_predictions: the decoder's own guess for each prompt's chosen mask.
+        placed: the atlas on the volume, None when prompts came from elsewhere.
+        tally: counts and times.
+    """
+
+    labels: LabelMap
+    prompts: tuple[Prompt, ...]
+    iou_predictions: tuple[float, ...]
+    placed: PlacedAtlas | None
+    tally: Tally
+
+    def mean_iou_prediction(self, tissue_index: int) -> float | None:
+        """Mean of the IoU predictions of a tissue's prompts, None when it was not asked for."""
+        found = [
+            iou
+            for prompt, iou in zip(self.prompts, self.iou_predictions, strict=True)
+            if prompt.tissue_index == tissue_index
+        ]
+        return float(np.mean(found)) if found else None
+
+
+def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentation:
+    """Labels from prompts that an atlas gives; bones first when thin tissues are wanted.
+
+    Raises:
+        AtlasError: the atlas cannot be placed at all.
+    """
+    tally = Tally()
+    with tally.timed("place"):
+        placed = place_atlas(atlas, volume, threads=setup.threads)
+    bones = TissueTable(tuple(tissue for tissue in atlas.tissues if tissue.group in _SKELETON_GROUPS))
+    if len(bones) and any(tissue.group in THIN_GROUPS for tissue in setup.tissues):
+        found = _segment_placed(volume, placed, replace(setup, tissues=bones), tally).labels
+        with tally.timed("refine"):
+            masks = {tissue.index: found.mask(tissue.index) for tissue in bones}
+            placed = refine_placement(placed, atlas, volume, masks, threads=setup.threads)
+    return _segment_placed(volume, placed, setup, tally)
+
+
+def _segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally) -> Segmentation:
+    with tally.timed("prompts"):
+        prompts = prompts_from_priors(placed, setup.tissues, volume.grid.slice_axis, setup.prompt_kind)
+        priors = {index: quantised(placed.probabilities[index]) for index in setup.tissues.indices}
+    return replace(
+        segment_with_prompts(volume, prompts, setup, priors=priors if setup.fusion else None, tally=tally),
+        placed=placed,
+    )
+
+
+def segment_with_prompts(
+    volume: Volume,
+    prompts: Sequence[Prompt],
+    setup: Setup,
+    *,
+    priors: Quantised | None = None,
+    tally: Tally | None = None,
+) -> Segmentation:
+    """Labels from given prompts.
+
+    Args:
+        volume: what to segment.
+        prompts: in order of slice.
+        setup: model, store, wanted tissues and rules.
+        priors: label value → P (I, J, K) as uint8, 255 meaning 1; None to leave the prior out.
+        tally: where counts and times are added.
+    """
+    tally = tally or Tally()
+    axis, window = volume.grid.slice_axis, intensity_window(volume.intensities)
+    values = np.zeros(volume.grid.shape, dtype=np.uint16)
+    by_slice: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        by_slice.setdefault(prompt.slice_index, []).append(prompt)
+    asked = sorted(by_slice)
+    answered: dict[int, list[float]] = {}
+    with tqdm(total=len(asked), desc="slices", unit="slice", leave=False, disable=None) as bar:
+        for start in range(0, len(asked), _SLICES_AT_ONCE):
+            chunk = asked[start : start + _SLICES_AT_ONCE]
+            planes = [slice_uint8(take_slice(volume.intensities, axis, index), window) for index in chunk]
+            with tally.timed("encode"):
+                embeddings = embed(planes, setup, tally)
+            with tally.timed("decode"):
+                for index, embedding in zip(chunk, embeddings, strict=True):
+                    plane_priors = _plane_priors(priors, axis, index)
+                    labels, answered[index] = _label_slice(embedding, by_slice[index], plane_priors, setup)
+                    take_slice(values, axis, index)[...] = labels
+                    bar.update()
+    with tally.timed("clean"):
+        values = clean_labels(values, volume.grid, setup.rules)
+    narrow = values.astype(np.uint8) if max(setup.tissues.indices) < 256 else values
+    return Segmentation(
+        labels=LabelMap(narrow, volume.grid, setup.tissues),
+        prompts=tuple(prompt for index in asked for prompt in by_slice[index]),
+        iou_predictions=tuple(iou for index in asked for iou in answered[index]),
+        placed=None,
+        tally=tally,
+    )
+
+
+def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> list[Embedding]:
+    """Embeddings of slices, from the store where it has them; what is missing is encoded and kept."""
+    model, store = setup.model, setup.store
+    keys = [EmbeddingKey.of_slice(p, model.encoder_sha256, PREPROCESSING_VERSION, model.precision) for p in planes]
+    found = [store.get(key) for key in keys]
+    missing = [number for number, embedding in enumerate(found) if embedding is None]
+    encoded = model.encode([planes[number] for number in missing], setup.batch_size) if missing else []
+    for number, embedding in zip(missing, encoded, strict=True):
+        store.put(keys[number], embedding)
+        found[number] = embedding
+    tally.slices_encoded += len(missing)
+    tally.slices_cached += len(planes) - len(missing)
+    return [embedding for embedding in found if embedding is not None]
+
+
+def _label_slice(
+    embedding: Embedding, prompts: Sequence[Prompt], priors: Mapping[int, NDArray[np.float32]] | None, setup: Setup
+) -> tuple[NDArray[np.uint16], list[float]]:
+    """Labels (rows, columns) of one slice and the IoU prediction of the mask chosen for each prompt."""
+    shape = embedding.slice_shape
+    answers: dict[int, list[tuple[Prompt, NDArray[np.float32]]]] = {}
+    chosen_iou = []
+    for prediction in setup.model.decode(embedding, prompts):
+        index = prediction.prompt.tissue_index
+        best = int(np.argmax(candidate_scores(prediction, priors[index] if priors else None)))
+        answers.setdefault(index, []).append((prediction.prompt, prediction.logits[best]))
+        chosen_iou.append(float(prediction.iou_predictions[best]))
+    joined = {index: join_answers(of_tissue, shape, setup.rules) for index, of_tissue in answers.items()}
+    return fuse_slice(joined, priors, shape, setup.rules), chosen_iou
+
+
+def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, NDArray[np.float32]] | None:
+    if priors is None:
+        return None
+    return {t: take_slice(values, axis, index).astype(np.float32) / np.float32(255) for t, values in priors.items()}

@@ -1,0 +1,126 @@
+"""What a segmentation run is asked to do."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from msksam_cli.core.series import FormChoice
+from msksam_cli.errors import UsageError
+from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
+
+RUNTIMES = ("auto", "torch")
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """Options of `msksam segment`.
+
+    Attributes:
+        study: folder searched to any depth, or one NIfTI file.
+        tissues: names of tissues or groups, or "all".
+        output: folder to write; None for `msksam-out/<study's name>`.
+        atlas: "auto", the name of an atlas or its folder.
+        model: name of a model or a checkpoint file.
+        prompts: "atlas", "labels:DIR" or "file:JSON".
+        prompt_kind: "auto", "box", "point" or "box+point".
+        device: "auto", "cpu", "cuda[:N]" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        runtime: "auto" or "torch".
+        batch_size: slices encoded at once, None to choose.
+        cache: folder of embeddings, None for the user's own.
+        use_cache: whether embeddings are kept on disk at all.
+        fusion: whether the prior takes part in the masks.
+        overwrite: redo cases that are done.
+        dry_run: say what would be done and write nothing.
+        shard: (I, N): only every N-th case, starting with the I-th, counted from 1.
+        strict: doubts about side or placement fail the case.
+        min_slices: volumes with fewer slices are skipped.
+        use_form: NIfTI transform to trust where sform and qform disagree.
+    """
+
+    study: Path
+    tissues: tuple[str, ...]
+    output: Path | None = None
+    atlas: str = "auto"
+    model: str = "msksam-small"
+    prompts: str = "atlas"
+    prompt_kind: str = "auto"
+    device: str = "auto"
+    precision: str = "auto"
+    runtime: str = "auto"
+    batch_size: int | None = None
+    cache: Path | None = None
+    use_cache: bool = True
+    fusion: bool = True
+    overwrite: bool = False
+    dry_run: bool = False
+    shard: tuple[int, int] = (1, 1)
+    strict: bool = False
+    min_slices: int = DEFAULT_MIN_SLICES
+    use_form: FormChoice = ""
+
+    def __post_init__(self) -> None:
+        part, parts = self.shard
+        if not 1 <= part <= parts:
+            raise UsageError(f"shard {part}/{parts} does not exist", "Use I/N with 1 ≤ I ≤ N")
+        if self.runtime not in RUNTIMES:
+            raise UsageError(f"unknown runtime {self.runtime!r}", f"Use {' or '.join(RUNTIMES)}")
+        if not self.tissues:
+            raise UsageError("no tissue was named", "Give --tissue with a tissue, a group or all")
+        if self.prompts != "atlas" and self.prompts.partition(":")[0] not in ("labels", "file"):
+            raise UsageError(f"unknown source of prompts {self.prompts!r}", "Use atlas, labels:DIR or file:JSON")
+
+    @property
+    def output_folder(self) -> Path:
+        """Where results go."""
+        if self.output:
+            return self.output
+        name = self.study.resolve().name
+        return Path(OUTPUT_FOLDER) / re.sub(r"\.nii(\.gz)?$", "", name)
+
+    @property
+    def prompt_folder(self) -> Path | None:
+        """DIR of "labels:DIR" or the file of "file:JSON", None for prompts from the atlas."""
+        kind, _, path = self.prompts.partition(":")
+        return Path(path) if kind != "atlas" else None
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N".
+
+    >>> parse_shard("2/8")
+    (2, 8)
+
+    Raises:
+        UsageError: not of that form.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not match:
+        raise UsageError(f"cannot read shard {text!r}", "Write it as I/N, such as 1/8")
+    return int(match[1]), int(match[2])
+
+
+def parse_batch_size(text: str) -> int | None:
+    """Slices encoded at once, None for "auto".
+
+    Raises:
+        UsageError: neither "auto" nor a number above 0.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"cannot read batch size {text!r}", "Write auto or a number above 0")
+    return int(text)
+
+
+def chosen_form(use_sform: bool, use_qform: bool) -> FormChoice:
+    """The NIfTI transform two flags ask for.
+
+    Raises:
+        UsageError: both are set.
+    """
+    if use_sform and use_qform:
+        raise UsageError("--use-sform and --use-qform contradict each other", "Give one of them")
+    return "sform" if use_sform else "qform" if use_qform else ""
