@@ -22,6 +22,7 @@ def write_prompts(
     path: Path,
     prompts: Sequence[Prompt],
     iou_predictions: Sequence[float],
+    *,
     grid: Grid,
     tissues: TissueTable,
     provenance: Mapping[str, object],

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import InputError
@@ -24,6 +24,7 @@ from msksam_cli.io.tables import (
     write_slicer_colors,
     write_tissue_table,
 )
+from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import METRICS_COLUMNS
 from msksam_cli.measure.qc import QC_COLUMNS
 
@@ -66,11 +67,6 @@ def setup_sha256(setup: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(setup, sort_keys=True).encode()).hexdigest()
 
 
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def write_record(run_folder: Path, record: CaseRecord) -> None:
     """Write a case's record; until it is there, the case is not done.
 
@@ -98,7 +94,7 @@ def read_records(run_folder: Path) -> list[CaseRecord]:
     return [record for name in names if (record := read_record(run_folder, name))]
 
 
-def is_done(run_folder: Path, record: CaseRecord | None, setup: str, inputs: str) -> bool:
+def is_done(record: CaseRecord | None, run_folder: Path, setup: str, inputs: str) -> TypeGuard[CaseRecord]:
     """Whether a record belongs to this input and setup and its outputs are still what was written."""
     if record is None or (record.setup_sha256, record.input_sha256) != (setup, inputs):
         return False

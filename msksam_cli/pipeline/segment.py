@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -28,14 +28,14 @@ from msksam_cli.io.prompt_files import write_prompts
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.study import input_sha256, read_series
 from msksam_cli.io.tables import write_json
+from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
-from msksam_cli.measure.qc import PriorAgreement, prior_agreement, quality_flags
+from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
-    file_sha256,
     is_done,
     read_record,
     read_records,
@@ -95,6 +95,21 @@ class SegmentRun:
         return 3 if failed or self.scan.refused or self.scan.count("refused") else 0
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """What every case of a run needs: where to write, what was asked, and with what."""
+
+    folder: Path
+    options: SegmentOptions
+    source: PromptSource
+    setup: Setup
+    plain: Mapping[str, object]
+
+    @property
+    def setup_sha256(self) -> str:
+        return setup_sha256(self.plain)
+
+
 def run_segment(options: SegmentOptions) -> SegmentRun:
     """Segment a study and leave everything `contract` promises in the output folder.
 
@@ -118,15 +133,14 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         planned = tuple(f"{series.case}: {names}" for series in cases)
         return SegmentRun(folder, scan, (), planned, time.monotonic() - started)
     setup = _setup(options, source)
-    plain = _plain_setup(options, source, setup)
-    setup_hash = setup_sha256(plain)
-    _prepare_folder(folder, setup_hash, options.overwrite)
+    job = _Job(folder, options, source, setup, _plain_setup(options, source, setup))
+    _prepare_folder(folder, job.setup_sha256, options.overwrite)
     outcomes: list[SeriesOutcome] = []
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
-        outcomes.append(_outcome(series, folder, options, source, setup, setup_hash))
+        outcomes.append(_outcome(series, job))
         write_tables(folder, source.tissues)
     run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
-    _write_run(run, plain, options.shard)
+    _write_run(run, job.plain, options.shard)
     write_report(folder)
     return run
 
@@ -139,16 +153,15 @@ def is_first_echo(series: Series) -> bool:
     return not series.echo_group or series.case == f"{series.echo_group}-echo-1"
 
 
-def _outcome(
-    series: Series, folder: Path, options: SegmentOptions, source: PromptSource, setup: Setup, setup_hash: str
-) -> SeriesOutcome:
+def _outcome(series: Series, job: _Job) -> SeriesOutcome:
     """The study loop's one attempt at a case: its failure is recorded, a fault of the machine ends the run."""
     try:
         inputs = input_sha256(series)
-        record = read_record(folder, series.case)
-        if record and not options.overwrite and is_done(folder, record, setup_hash, inputs):
+        record = read_record(job.folder, series.case)
+        if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
-        record = _segment_series(series, folder, options, source, setup, (setup_hash, inputs))
+        record = _segment_series(series, inputs, job)
+        write_record(job.folder, record)
         return Segmented(series.case, record)
     except EnvironmentFault:
         raise
@@ -156,58 +169,54 @@ def _outcome(
         return Failed(series.case, str(error))
 
 
-def _segment_series(
-    series: Series, folder: Path, options: SegmentOptions, source: PromptSource, setup: Setup, hashes: tuple[str, str]
-) -> CaseRecord:
+def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
     started = time.monotonic()
     volume, form = read_series(series)
     read_s = time.monotonic() - started
-    segmentation = _segmented(series, volume, options, source, setup)
-    segmentation.tally.seconds["read"] = read_s
-    placed = segmentation.placed
-    with segmentation.tally.timed("measure"):
-        agreement = prior_agreement(segmentation.labels, placed, setup.tissues.indices) if placed else {}
-        flags = quality_flags(
-            segmentation.labels, placed, agreement, volume_side=volume.side, wanted=setup.tissues.indices
-        )
-        doubts = [flag.text for flag in flags if flag.flag in _STRICT_FLAGS]
-        if options.strict and doubts:
-            raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
+    segmentation = _segmentation(series, volume, job)
+    tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
+    tally.seconds["read"] = read_s
+    with tally.timed("measure"):
+        agreement = prior_agreement(segmentation.labels, placed, wanted.indices) if placed else {}
+        flags = quality_flags(segmentation.labels, placed, agreement, volume_side=volume.side, wanted=wanted.indices)
+        _refuse_doubts(flags, job.options.strict)
         measures = measure_tissues(
             segmentation.labels,
             volume,
             placed.visible_fraction if placed else None,
-            _provenance(segmentation, setup.tissues, agreement),
+            _provenance(segmentation, wanted, agreement),
             volume.side or (placed.side if placed else ""),
         )
-    with segmentation.tally.timed("write"):
-        outputs = _write_case(series, folder, volume, form, segmentation, setup)
-    record = CaseRecord(
+    with tally.timed("write"):
+        outputs = _write_case(_CaseFiles(series, volume, form, segmentation), job)
+    return CaseRecord(
         case=series.case,
-        setup_sha256=hashes[0],
-        input_sha256=hashes[1],
+        setup_sha256=job.setup_sha256,
+        input_sha256=inputs,
         outputs=outputs,
         metrics=[measure.row(series.case) for measure in measures],
         flags=[flag.row(series.case) for flag in flags],
         fit={**asdict(placed.fit), "atlas": placed.atlas_name, "side": placed.side} if placed else {},
-        seconds={stage: round(seconds, 3) for stage, seconds in segmentation.tally.seconds.items()},
-        slices_encoded=segmentation.tally.slices_encoded,
-        slices_cached=segmentation.tally.slices_cached,
+        seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
+        slices_encoded=tally.slices_encoded,
+        slices_cached=tally.slices_cached,
         prompts=len(segmentation.prompts),
     )
-    write_record(folder, record)
-    return record
 
 
-def _segmented(
-    series: Series, volume: Volume, options: SegmentOptions, source: PromptSource, setup: Setup
-) -> Segmentation:
-    if source.atlases:
-        return segment_with_atlas(volume, atlas_for(volume, source.atlases), setup)
+def _refuse_doubts(flags: Sequence[Flag], strict: bool) -> None:
+    doubts = [flag.text for flag in flags if flag.flag in _STRICT_FLAGS]
+    if strict and doubts:
+        raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
+
+
+def _segmentation(series: Series, volume: Volume, job: _Job) -> Segmentation:
+    if job.source.atlases:
+        return segment_with_atlas(volume, atlas_for(volume, job.source.atlases), job.setup)
     tally = Tally()
     with tally.timed("prompts"):
-        prompts = given_prompts(series, volume, options, source)
-    return segment_with_prompts(volume, prompts, setup, tally=tally)
+        prompts = given_prompts(series, volume, job.options, job.source)
+    return segment_with_prompts(volume, prompts, job.setup, tally=tally)
 
 
 def _provenance(
@@ -224,32 +233,43 @@ def _provenance(
     }
 
 
-def _write_case(
-    series: Series, folder: Path, volume: Volume, form: NiftiForm, segmentation: Segmentation, setup: Setup
-) -> dict[str, str]:
+@dataclass(frozen=True, eq=False)
+class _CaseFiles:
+    """What is written of a case."""
+
+    series: Series
+    volume: Volume
+    form: NiftiForm
+    segmentation: Segmentation
+
+
+def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
     """Write the files of a case; returns path below the run folder → sha256."""
-    placed = segmentation.placed
+    name, done, placed = case.series.case, case.segmentation, case.segmentation.placed
     provenance = {
-        "case": series.case,
-        "model": setup.model.name,
-        "model_sha256": setup.model.weights_sha256,
+        "case": name,
+        "model": job.setup.model.name,
+        "model_sha256": job.setup.model.weights_sha256,
         "atlas": placed.atlas_name if placed else "",
         "atlas_sha256": placed.atlas_sha256 if placed else "",
     }
-    writers: dict[str, Callable[[Path], None]] = {
-        f"labels/{series.case}.nii.gz": lambda path: write_label_map(path, segmentation.labels, form),
-        f"prompts/{series.case}.json": lambda path: write_prompts(
-            path, segmentation.prompts, segmentation.iou_predictions, volume.grid, setup.tissues, provenance
-        ),
-        f"{FIGURES_FOLDER}/{series.case}.png": lambda path: write_overlay(
-            path, volume, segmentation.labels, title=series.case
-        ),
-    }
-    if series.kind == "dicom":
-        writers[f"images/{series.case}.nii.gz"] = lambda path: write_volume(path, volume, form)
-    for name, write in writers.items():
-        write(folder / name)
-    return {name: file_sha256(folder / name) for name in writers}
+    labels, prompts = f"labels/{name}.nii.gz", f"prompts/{name}.json"
+    figure, image = f"{FIGURES_FOLDER}/{name}.png", f"images/{name}.nii.gz"
+    write_label_map(job.folder / labels, done.labels, case.form)
+    write_prompts(
+        job.folder / prompts,
+        done.prompts,
+        done.iou_predictions,
+        grid=case.volume.grid,
+        tissues=job.setup.tissues,
+        provenance=provenance,
+    )
+    write_overlay(job.folder / figure, case.volume, done.labels, title=name)
+    written = [labels, prompts, figure]
+    if case.series.kind == "dicom":
+        write_volume(job.folder / image, case.volume, case.form)
+        written.append(image)
+    return {path: file_sha256(job.folder / path) for path in written}
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
