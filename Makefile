@@ -1,0 +1,50 @@
+# Every target installs what it needs into .venv first, once, and again when pyproject.toml or constraints.txt change.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types docs-check usage bench figures wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "msksam needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## Draw a knee study, segment it and evaluate the result, into demo/
+	$(BIN)/msksam demo -o demo
+
+test: $(INSTALLED) ## Run every test
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## Check style and format with ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## Check types with mypy
+	$(BIN)/mypy
+
+docs-check: $(INSTALLED) ## Check README.md, usage.md and CHANGELOG.md against the program
+	$(BIN)/python -m pytest tests/test_docs.py
+
+usage: $(INSTALLED) ## Write the help texts in usage.md again
+	$(BIN)/python benchmarks/update_usage.py
+
+bench: $(INSTALLED) ## Print the tables of the quick benchmarks
+	$(BIN)/python benchmarks/parity.py
+	$(BIN)/python benchmarks/input_damage.py --dicom 400 --nifti 100
+
+figures: $(INSTALLED) ## Draw the pictures in assets/ again
+	$(BIN)/python benchmarks/figures.py
+
+wheel: $(INSTALLED) ## Build the wheel and the source archive into dist/
+	$(BIN)/python -m build --outdir dist
+
+clean: ## Remove what was built; .venv stays
+	rm -rf build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
