@@ -30,7 +30,7 @@ from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
-_SEARCH_MM, _RANK_MM, _AFFINE_MM, _DEFORM_MM = 5.0, 4.0, 2.5, 1.5
+_SEARCH_MM, _RANK_MM, _AFFINE_MM, DEFORM_MM = 5.0, 4.0, 2.5, 1.5
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
 _APART_MM = 15.0
@@ -106,7 +106,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     Raises:
         AtlasError: the volume is constant.
     """
-    work = volume.grid.resampled(_DEFORM_MM)
+    work = volume.grid.resampled(DEFORM_MM)
     image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, work)
     if float(image.std()) < _LEAST_CONTRAST:
         raise AtlasError("the volume has no contrast an atlas could be placed by", "Look at the image")
