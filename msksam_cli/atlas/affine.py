@@ -19,7 +19,12 @@ _SHAPE_DAMPING = 0.02
 
 
 def refine_affine(
-    classes: Classes, volume: NDArray[np.float32], grid: Grid, start_mm: FloatArray, *, rigid: bool = False,
+    classes: Classes,
+    volume: NDArray[np.float32],
+    grid: Grid,
+    start_mm: FloatArray,
+    *,
+    rigid: bool = False,
     steps: int = _STEPS,
 ) -> tuple[FloatArray, float]:
     """The (4, 4) atlas-to-volume map after refinement, and its score in nats per voxel.
@@ -38,7 +43,7 @@ def refine_affine(
     centre = points.mean(axis=0)
     local = points - centre
     radius = float(np.sqrt((local**2).sum(axis=1).mean()))
-    gradients = np.gradient(volume)
+    gradients: list[NDArray[np.float32]] = list(np.gradient(volume))
     to_voxel = np.linalg.inv(grid.affine)
     matrix, best, best_score = start_mm.copy(), start_mm.copy(), -np.inf
     stall = 0

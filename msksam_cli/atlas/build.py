@@ -163,7 +163,12 @@ def build_atlas(
 
 
 def align_cases(
-    cases: Sequence[AtlasCase], side: str = "", *, spacing_mm: float = 1.5, deformable: bool = True, threads: int = 1,
+    cases: Sequence[AtlasCase],
+    side: str = "",
+    *,
+    spacing_mm: float = 1.5,
+    deformable: bool = True,
+    threads: int = 1,
     report: Report = str,
 ) -> Alignment:
     """All cases aligned with their mean shape; `report` is told each step.
@@ -233,9 +238,7 @@ def atlas_from_sums(alignment: Alignment, sums: Sums, naming: Naming) -> Atlas:
     )
 
 
-def memberships(
-    labels: LabelMap, voxels: NDArray[np.float32], tissues: TissueTable
-) -> dict[int, NDArray[np.float32]]:
+def memberships(labels: LabelMap, voxels: NDArray[np.float32], tissues: TissueTable) -> dict[int, NDArray[np.float32]]:
     """Label value → (I, J, K) share of each tissue by trilinear interpolation at voxel coordinates (3, I, J, K).
 
     Beyond the labels' grid the shares are 0.
@@ -356,9 +359,7 @@ def _case_voxels(case: AtlasCase, frame: Grid, matrix: FloatArray, displacement:
     return np.asarray(voxels + to_case[:3, 3, None, None, None])
 
 
-def _mean_classes(
-    cases: Sequence[AtlasCase], maps: Sequence[FloatArray], tissues: TissueTable, frame: Grid
-) -> Classes:
+def _mean_classes(cases: Sequence[AtlasCase], maps: Sequence[FloatArray], tissues: TissueTable, frame: Grid) -> Classes:
     sums = {index: np.zeros(frame.shape, dtype=np.float32) for index in tissues.indices}
     for case, matrix in zip(cases, maps, strict=True):
         voxels = _case_voxels(case, frame, matrix, no_displacement(frame))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.atlas.resampling import resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import Grid
 
@@ -47,7 +48,7 @@ class Classes:
 def normalised(intensities: NDArray[np.float32], low_high: tuple[float, float]) -> NDArray[np.float32]:
     """Intensities clipped to a window and scaled to 0…1."""
     low, high = low_high
-    return np.clip((intensities - low) / (high - low), 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip((intensities - low) / (high - low), 0.0, 1.0), dtype=np.float32)
 
 
 def template_classes(
@@ -63,9 +64,7 @@ def template_classes(
     return Classes(name, weights, grid)
 
 
-def tissue_classes(
-    probabilities: list[NDArray[np.float32]], support: NDArray[np.bool_], grid: Grid
-) -> Classes:
+def tissue_classes(probabilities: list[NDArray[np.float32]], support: NDArray[np.bool_], grid: Grid) -> Classes:
     """Tissues as soft classes, with what no tissue claims as one class more."""
     weights = np.stack([*probabilities, np.zeros(grid.shape, dtype=np.float32)]).astype(np.float32)
     total = weights.sum(axis=0)
@@ -84,8 +83,9 @@ def class_means(
     return np.where(counts > 1e-3, sums / np.maximum(counts, 1e-3), overall).astype(np.float32)
 
 
-def information(counts: NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64],
-                support_size: float) -> NDArray[np.float64]:
+def information(
+    counts: NDArray[np.float64], sums: NDArray[np.float64], squares: NDArray[np.float64], support_size: float
+) -> NDArray[np.float64]:
     """Nats per voxel of the atlas's support that its classes tell of the volume.
 
     Args:
@@ -115,9 +115,20 @@ def atlas_classes(atlas: Atlas) -> list[Classes]:
     return sets + [template_classes(name, image, support, atlas.grid) for name, image in atlas.templates.items()]
 
 
+def total_probability(atlas: Atlas) -> NDArray[np.float32]:
+    """(I, J, K): the sum of all tissues' probabilities."""
+    total = np.zeros(atlas.grid.shape, dtype=np.float32)
+    for probability in atlas.probabilities.values():
+        total += probability
+    return total
+
+
 def local_paint(
-    weights: NDArray[np.float32], image: NDArray[np.float32], inside: NDArray[np.float32],
-    spacing_mm: tuple[float, float, float], reach_mm: float = 25.0,
+    weights: NDArray[np.float32],
+    image: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    spacing_mm: tuple[float, float, float],
+    reach_mm: float = 25.0,
 ) -> NDArray[np.float32]:
     """The image an atlas predicts: each class in the mean intensity it has nearby, which follows a bias field.
 
@@ -160,3 +171,9 @@ def extended(classes: Classes, margin_mm: float) -> Classes:
     )
     filled = weights[:, nearest[0], nearest[1], nearest[2]]
     return Classes(classes.name, filled / np.maximum(filled.sum(axis=0), 1e-6), grid)
+
+
+def on_spacing(classes: Classes, spacing_mm: float) -> Classes:
+    """The classes on a coarser RAS+ grid."""
+    grid = world_aligned_grid(classes.grid.corners_mm(), spacing_mm)
+    return Classes(classes.name, np.stack([resample(w, classes.grid, grid) for w in classes.weights]), grid)

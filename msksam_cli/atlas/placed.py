@@ -48,7 +48,19 @@ def quantised(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     >>> quantised(np.array([0.0, 0.5, 1.0], dtype=np.float32)).tolist()
     [0, 128, 255]
     """
-    return np.clip(np.rint(probability * 255.0), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(probability * 255.0), 0, 255), dtype=np.uint8)
+
+
+def nearest(values: NDArray[np.uint16], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
+    """Labels on one grid seen on another that shares its axes and outer edges.
+
+    >>> nearest(np.array([[[1, 2]]], dtype=np.uint16), (1, 1, 4)).ravel().tolist()
+    [1, 1, 2, 2]
+    """
+    for axis in range(3):
+        places = ((np.arange(shape[axis]) + 0.5) * values.shape[axis] / shape[axis]).astype(int)
+        values = np.take(values, np.minimum(places, values.shape[axis] - 1), axis=axis)
+    return values
 
 
 def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:

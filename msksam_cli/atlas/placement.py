@@ -19,21 +19,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
+from msksam_cli.atlas.candidates import APART_MM, Candidate, find_candidates, moved_mm, tissue_centre_mm
 from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
-from msksam_cli.atlas.evidence import Classes, atlas_classes, extended, information, local_paint, normalised
+from msksam_cli.atlas.evidence import Classes, extended, information, local_paint, normalised, on_spacing
 from msksam_cli.atlas.placed import WorkingProbabilities
-from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
-from msksam_cli.atlas.search import Start, best_shifts, poses
+from msksam_cli.atlas.resampling import coverage, inverse, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Fit, PlacedAtlas
 from msksam_cli.core.geometry import FloatArray, Grid
 from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
-_SEARCH_MM, _RANK_MM, _AFFINE_MM, DEFORM_MM = 5.0, 4.0, 2.5, 1.5
-_TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
-_SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
-_APART_MM = 15.0
+_AFFINE_MM, DEFORM_MM = 2.5, 1.5
 _EXTENSION_MM = 12.0
 _COARSE_LEVELS = 2
 _LEAST_CONTRAST = 1e-3
@@ -60,23 +57,6 @@ class Level:
 
 
 LEVELS = (Level(4.0, 2, 30, 6.0, 4.0), Level(2.5, 2, 20, 4.0, 2.5), Level(1.5, 1, 15, 3.0, 1.5))
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A placement under consideration.
-
-    Attributes:
-        atlas_to_volume_mm: (4, 4) affine map, atlas world to volume world.
-        mirrored: whether left and right were swapped.
-        score: nats per voxel of the affine placement.
-        classes: what was compared with the volume.
-    """
-
-    atlas_to_volume_mm: FloatArray
-    mirrored: bool
-    score: float
-    classes: Classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +93,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     mirrors = (False, True) if atlas.side else (False,)
     candidates = find_candidates(atlas, image, work, mirrors)
     sides = {
-        mirrored: _best_of_side([c for c in candidates if c.mirrored == mirrored][0], image, work, threads)
+        mirrored: _best_of_side(next(c for c in candidates if c.mirrored == mirrored), image, work, threads)
         for mirrored in mirrors
     }
     mirrored = _chosen_side(sides, atlas.side, volume.side)
@@ -144,53 +124,6 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     )
 
 
-def find_candidates(
-    atlas: Atlas, image: NDArray[np.float32], work: Grid, mirrors: tuple[bool, ...]
-) -> list[Candidate]:
-    """Affine placements, best first: on each side some near the best start and some clearly elsewhere."""
-    grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
-    coarse = resample(image, work, grid)
-    inside = coverage(work, grid).astype(np.float32)
-    centre = tissue_centre_mm(atlas)
-
-    def searched(classes: Classes, turns_deg: float, scales: tuple[float, ...]) -> list[Start]:
-        return [
-            start
-            for pose in poses(centre, mirrors, turns_deg, scales)
-            for start in best_shifts(classes, pose, coarse, inside, grid, _SHIFTS_PER_POSE, _APART_MM)
-        ]
-
-    sets = atlas_classes(atlas)
-    classes = max(sets, key=lambda c: max(start.score for start in searched(c, 0.0, ())))
-    starts = searched(classes, _TURNS_DEG, _SCALES)
-    rank_grid = world_aligned_grid(work.corners_mm(), _RANK_MM)
-    rank_image, rank_classes = resample(image, work, rank_grid), on_spacing(classes, _RANK_MM)
-    found = []
-    for mirrored in mirrors:
-        for start in _shortlist([s for s in starts if s.mirrored == mirrored], centre):
-            matrix, score = refine_affine(rank_classes, rank_image, rank_grid, start.atlas_to_volume_mm)
-            found.append(Candidate(matrix, mirrored, score, classes))
-    return sorted(found, key=lambda c: -c.score)
-
-
-def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:
-    """The best starts of one side, and the best that lie clearly elsewhere."""
-    ordered = sorted(starts, key=lambda start: -start.score)
-    here = ordered[:_STARTS_HERE]
-    elsewhere: list[Start] = []
-    for start in ordered:
-        kept = [here[0], *elsewhere]
-        if all(_moved_mm(start.atlas_to_volume_mm, other.atlas_to_volume_mm, centre) > _APART_MM for other in kept):
-            elsewhere.append(start)
-    return here + elsewhere[:_STARTS_ELSEWHERE]
-
-
-def _moved_mm(first: FloatArray, second: FloatArray, point_mm: FloatArray) -> float:
-    """How far apart two maps take a point of the atlas."""
-    difference = (first - second)[:3]
-    return float(np.linalg.norm(difference[:, :3] @ point_mm + difference[:, 3]))
-
-
 def _best_of_side(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Sided:
     """The candidate refined, bent at the coarse levels, and scored there."""
     grid = world_aligned_grid(work.corners_mm(), _AFFINE_MM)
@@ -201,9 +134,7 @@ def _best_of_side(candidate: Candidate, image: NDArray[np.float32], work: Grid, 
     return _Sided(refined, field, _bent_score(classes, image, work, matrix, field))
 
 
-def _bent_score(
-    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field
-) -> float:
+def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field) -> float:
     """Nats per voxel of the atlas's support that bent classes tell of an image."""
     grid = work.resampled(_AFFINE_MM)
     values = resample(image, work, grid)
@@ -226,16 +157,19 @@ def _chosen_side(sides: Mapping[bool, _Sided], atlas_side: str, volume_side: str
 
 
 def _judged(
-    atlas: Atlas, visible: Mapping[int, float], mirrored: bool, sides: Mapping[bool, _Sided],
+    atlas: Atlas,
+    visible: Mapping[int, float],
+    mirrored: bool,
+    sides: Mapping[bool, _Sided],
     candidates: Sequence[Candidate],
 ) -> Fit:
     """The fit of the chosen placement, compared with the alternatives."""
     chosen, centre = sides[mirrored], tissue_centre_mm(atlas)
     best = next(c for c in candidates if c.mirrored == mirrored)
     elsewhere = [
-        (c.score, _moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre))
+        (c.score, moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre))
         for c in candidates
-        if c.mirrored == mirrored and _moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre) > _APART_MM
+        if c.mirrored == mirrored and moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre) > APART_MM
     ]
     size = {index: float(p.sum()) for index, p in atlas.probabilities.items()}
     inside = sum(visible[index] * size[index] for index in size) / max(sum(size.values()), 1e-6)
@@ -259,12 +193,6 @@ def _judged(
     )
 
 
-def on_spacing(classes: Classes, spacing_mm: float) -> Classes:
-    """The classes on a coarser RAS+ grid."""
-    grid = world_aligned_grid(classes.grid.corners_mm(), spacing_mm)
-    return Classes(classes.name, np.stack([resample(w, classes.grid, grid) for w in classes.weights]), grid)
-
-
 def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> dict[int, NDArray[np.float32]]:
     """Every tissue's probability on the working grid.
 
@@ -275,7 +203,7 @@ def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> d
         field: displacement on `work`, or None.
     """
     if field is None:
-        back = np.linalg.inv(matrix)
+        back = inverse(matrix)
         return {index: resample(p, atlas.grid, work, back) for index, p in atlas.probabilities.items()}
     voxels = _atlas_voxels(atlas.grid, work, matrix, field)
     return {
@@ -285,8 +213,14 @@ def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> d
 
 
 def bend(
-    classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, *, threads: int = 1,
-    levels: Sequence[Level] = LEVELS, start: Field | None = None,
+    classes: Classes,
+    image: NDArray[np.float32],
+    work: Grid,
+    matrix: FloatArray,
+    *,
+    threads: int = 1,
+    levels: Sequence[Level] = LEVELS,
+    start: Field | None = None,
 ) -> Field:
     """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine.
 
@@ -294,7 +228,7 @@ def bend(
     nothing pulls there.
     """
     field = no_displacement(work) if start is None else start
-    known = resample(classes.support, classes.grid, work, np.linalg.inv(matrix))
+    known = resample(classes.support, classes.grid, work, inverse(matrix))
     for level in levels:
         grid = work.resampled(level.spacing_mm)
         field = on_grid(field, grid)
@@ -317,7 +251,10 @@ def _atlas_voxels(atlas_grid: Grid, work: Grid, matrix: FloatArray, field: Field
 
 
 def bend_image(
-    fixed: NDArray[np.float32], moving: NDArray[np.float32], grid: Grid, threads: int = 1,
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    grid: Grid,
+    threads: int = 1,
     levels: Sequence[Level] = LEVELS,
 ) -> Field:
     """The displacement on `grid` that bends one image of the same contrast onto another, coarse to fine."""
@@ -333,7 +270,10 @@ def bend_image(
 
 
 def demons(
-    fixed: NDArray[np.float32], moving: NDArray[np.float32], spacing_mm: tuple[float, float, float], level: Level,
+    fixed: NDArray[np.float32],
+    moving: NDArray[np.float32],
+    spacing_mm: tuple[float, float, float],
+    level: Level,
     threads: int,
 ) -> Field:
     """The displacement after which `moving` looks like `fixed`."""
@@ -354,17 +294,7 @@ def _image(values: NDArray[np.float32], spacing_mm: tuple[float, float, float]) 
     return image
 
 
-def tissue_centre_mm(atlas: Atlas) -> FloatArray:
-    """World position (3,) of the middle of all the atlas's tissues."""
-    total = np.zeros(atlas.grid.shape, dtype=np.float32)
-    for probability in atlas.probabilities.values():
-        total += probability
-    return atlas.grid.to_world_mm(np.array(ndimage.center_of_mass(total + 1e-9)))
-
-
 def visible_fractions(atlas: Atlas, work: Grid, matrix: FloatArray) -> dict[int, float]:
     """Label value → share of the tissue's probability that lies inside the volume."""
     inside = coverage(work, atlas.grid, matrix)
-    return {
-        index: float(p[inside].sum() / max(float(p.sum()), 1e-6)) for index, p in atlas.probabilities.items()
-    }
+    return {index: float(p[inside].sum() / max(float(p.sum()), 1e-6)) for index, p in atlas.probabilities.items()}

@@ -2,9 +2,9 @@
 
 Per slice and tissue each connected part of P > 0.5 gives one prompt: its box, padded by the larger of 2 mm and half
 the width of the zone in which the atlas is undecided, positive points deep inside P > 0.8, and negative points in
-competing tissues inside the box. Where P stays below 0.3 nothing is asked, because the decoder continues a structure past its end
-when told to look. Thin curved tissues are cut into tiles of at most 25 mm, since the box of a whole cartilage
-encloses the bone it covers.
+competing tissues inside the box. Where P stays below 0.3 nothing is asked, because the decoder continues a structure
+past its end when told to look. Thin curved tissues are cut into tiles of at most 25 mm, since the box of a whole
+cartilage encloses the bone it covers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.atlas.placed import WorkingProbabilities, nearest
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Points, Prompt
@@ -54,13 +55,23 @@ class PromptRules:
 
 
 @dataclass(frozen=True, eq=False)
+class _Question:
+    """What is the same for all prompts of one tissue."""
+
+    tissue: Tissue
+    rules: PromptRules
+    source: str
+    pad: bool
+
+
+@dataclass(frozen=True, eq=False)
 class _Plane:
     """What is known about one tissue on one slice."""
 
+    index: int
     probability: NDArray[np.float32]
     rivals: NDArray[np.bool_]
     spacing_mm: tuple[float, float]
-    pad: bool
 
 
 def prompts_from_priors(
@@ -85,14 +96,19 @@ def prompts_from_priors(
     winner = strongest_tissue(placed.probabilities, placed.grid.shape)
     prompts: list[Prompt] = []
     for tissue in tissues:
-        probability = placed.probabilities[tissue.index]
-        source = f"atlas:{placed.atlas_name}"
-        prompts += _tissue_prompts(probability, winner, tissue, placed.grid, slice_axis, rules, source, pad=True)
+        question = _Question(tissue, rules, f"atlas:{placed.atlas_name}", pad=True)
+        prompts += _tissue_prompts(question, placed.probabilities[tissue.index], winner, placed.grid, slice_axis)
     return _ordered(prompts)
 
 
 def prompts_from_labels(
-    labels: LabelMap, tissues: TissueTable, slice_axis: int, kind: str = "auto", *, jitter: float = 0.05, seed: int = 0,
+    labels: LabelMap,
+    tissues: TissueTable,
+    slice_axis: int,
+    kind: str = "auto",
+    *,
+    jitter: float = 0.05,
+    seed: int = 0,
     rules: PromptRules | None = None,
 ) -> tuple[Prompt, ...]:
     """Prompts as an expert would give them: from existing labels, boxes off by up to `jitter` of their size.
@@ -114,7 +130,8 @@ def prompts_from_labels(
     prompts: list[Prompt] = []
     for tissue in tissues:
         truth = labels.mask(tissue.index).astype(np.float32)
-        prompts += _tissue_prompts(truth, labels.values, tissue, labels.grid, slice_axis, rules, "labels", pad=False)
+        question = _Question(tissue, rules, "labels", pad=False)
+        prompts += _tissue_prompts(question, truth, labels.values, labels.grid, slice_axis)
     rows, columns = (labels.grid.shape[axis] for axis in plane_axes(slice_axis))
     return tuple(_jittered(prompt, jitter, rng, (rows, columns)) for prompt in _ordered(prompts))
 
@@ -123,6 +140,9 @@ def strongest_tissue(
     probabilities: Mapping[int, NDArray[np.float32]], shape: tuple[int, int, int], least: float = _INSIDE
 ) -> NDArray[np.uint16]:
     """(I, J, K) label value of the tissue with the largest probability, 0 where none exceeds `least`."""
+    if isinstance(probabilities, WorkingProbabilities) and probabilities.work.shape != shape:
+        coarse = {index: probabilities.on_work(index) for index in probabilities}
+        return nearest(strongest_tissue(coarse, probabilities.work.shape, least), shape)
     winner = np.zeros(shape, dtype=np.uint16)
     best = np.full(shape, least, dtype=np.float32)
     for index in probabilities:
@@ -143,19 +163,27 @@ def _ordered(prompts: list[Prompt]) -> tuple[Prompt, ...]:
 
 
 def _tissue_prompts(
-    probability: NDArray[np.float32], winner: NDArray[np.integer], tissue: Tissue, grid: Grid, slice_axis: int,
-    rules: PromptRules, source: str, *, pad: bool,
+    question: _Question,
+    probability: NDArray[np.float32],
+    winner: NDArray[np.integer],
+    grid: Grid,
+    slice_axis: int,
 ) -> Iterator[Prompt]:
     rows, columns = plane_axes(slice_axis)
     spacing = grid.spacing_mm[rows], grid.spacing_mm[columns]
-    thin = tissue.group in THIN_GROUPS
+    tissue = question.tissue
+    tile_mm = question.rules.tile_mm if tissue.group in THIN_GROUPS else None
     peaks = probability.max(axis=(rows, columns))
-    for index in np.flatnonzero(peaks >= _LEAST):
-        values = take_slice(probability, slice_axis, int(index))
-        rivals = take_slice(winner, slice_axis, int(index))
-        plane = _Plane(values, (rivals != 0) & (rivals != tissue.index), spacing, pad)
-        for part in _parts(values, spacing, rules.tile_mm if thin else None):
-            yield _prompt(plane, part, tissue.index, int(index), rules, source)
+    for index in np.flatnonzero(peaks >= _LEAST).tolist():
+        rivals = take_slice(winner, slice_axis, index)
+        plane = _Plane(
+            index,
+            take_slice(probability, slice_axis, index),
+            (rivals != 0) & (rivals != tissue.index),
+            spacing,
+        )
+        for part in _parts(plane.probability, spacing, tile_mm):
+            yield _prompt(question, plane, part)
 
 
 def _parts(
@@ -191,17 +219,14 @@ def _tiles(part: NDArray[np.bool_], spacing_mm: tuple[float, float], tile_mm: fl
     return _tiles(low, spacing_mm, tile_mm) + _tiles(high, spacing_mm, tile_mm)
 
 
-def _prompt(
-    plane: _Plane, part: NDArray[np.bool_], tissue: int, index: int, rules: PromptRules, source: str
-) -> Prompt:
-    box = Box.of_mask(part)
-    if plane.pad:
+def _prompt(question: _Question, plane: _Plane, part: NDArray[np.bool_]) -> Prompt:
+    rules, box = question.rules, Box.of_mask(part)
+    if question.pad:
         pad_mm = max(rules.least_pad_mm, _undecided_mm(plane, part))
         box = box.padded(pad_mm / plane.spacing_mm[1], pad_mm / plane.spacing_mm[0], part.shape)
-    points = None
-    if rules.kind != "box":
-        points = _points(plane, part, box, rules)
-    return Prompt(tissue, index, None if rules.kind == "point" else box, points, source)
+    points = None if rules.kind == "box" else _points(plane, part, box, rules)
+    asked_box = None if rules.kind == "point" else box
+    return Prompt(question.tissue.index, plane.index, asked_box, points, question.source)
 
 
 def _undecided_mm(plane: _Plane, part: NDArray[np.bool_]) -> float:

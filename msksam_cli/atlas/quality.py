@@ -59,7 +59,7 @@ class QualityCard:
 
 
 def leave_one_out(
-    alignment: Alignment, sums: Sequence[Sums], everything: Sums, naming: Naming, most: int, report: Report = str
+    alignment: Alignment, sums: Sequence[Sums], everything: Sums, naming: Naming, *, most: int, report: Report = str
 ) -> QualityCard:
     """The quality card over at most `most` cases spread evenly; needs at least three cases to say anything."""
     count = len(alignment.cases)
@@ -134,8 +134,6 @@ def _scores(placed: PlacedAtlas, labels: LabelMap) -> dict[int, tuple[float, flo
         dice = 2.0 * float((mask & truth).sum()) / float(mask.sum() + truth.sum())
         found[index] = dice, box_recall([p for p in prompts if p.tissue_index == index], truth, axis)
     return found
-
-
 
 
 def _holds(boxes: Sequence[Box], truth: NDArray[np.bool_]) -> bool:

@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.deform import looked_up_voxels
-from msksam_cli.atlas.evidence import tissue_classes
+from msksam_cli.atlas.evidence import on_spacing, tissue_classes
 from msksam_cli.atlas.placed import WorkingProbabilities
-from msksam_cli.atlas.placement import DEFORM_MM, Level, bend_image, on_spacing
-from msksam_cli.atlas.resampling import resample, world_aligned_grid
+from msksam_cli.atlas.placement import DEFORM_MM, Level, bend_image
+from msksam_cli.atlas.resampling import inverse, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.geometry import FloatArray, Grid
 from msksam_cli.core.volume import Volume
@@ -61,8 +61,8 @@ def refine_placement(
     if not bones:
         return placed
     matrix = _affine_onto(old, bones, work)
-    moved = {index: resample(p, work, work, np.linalg.inv(matrix)) for index, p in old.items() if index in bones}
-    target = distance_image({index: mask for index, mask in bones.items()}, work)
+    moved = {index: resample(p, work, work, inverse(matrix)) for index, p in old.items() if index in bones}
+    target = distance_image(bones, work)
     source = distance_image({index: moved[index] > 0.5 for index in bones}, work)
     field = bend_image(target, source, work, threads, _LEVELS)
     to_old = np.linalg.inv(matrix @ work.affine) @ work.affine

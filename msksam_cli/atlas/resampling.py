@@ -70,3 +70,8 @@ def mirror_about_x(centre_mm: FloatArray) -> FloatArray:
     matrix[0, 0] = -1.0
     matrix[0, 3] = 2.0 * centre_mm[0]
     return matrix
+
+
+def inverse(matrix: FloatArray) -> FloatArray:
+    """The (4, 4) map that undoes a map."""
+    return np.asarray(np.linalg.inv(matrix), dtype=np.float64)

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
 from msksam_cli.atlas.evidence import Classes, information
-from msksam_cli.atlas.resampling import mirror_about_x, resample, world_aligned_grid
+from msksam_cli.atlas.resampling import inverse, mirror_about_x, resample, world_aligned_grid
 from msksam_cli.core.geometry import FloatArray, Grid
-
 
 _LEAST_OVERLAP = 0.6  # of the largest overlap any shift has
 
@@ -50,11 +49,11 @@ class Start:
     score: float
 
 
-def poses(centre_mm: FloatArray, mirrors: tuple[bool, ...], turns_deg: float, scales: tuple[float, ...]) -> Iterator[Pose]:
+def poses(
+    centre_mm: FloatArray, mirrors: tuple[bool, ...], turns_deg: float, scales: tuple[float, ...]
+) -> Iterator[Pose]:
     """The atlas as it is, turned by ±`turns_deg` about each axis, and in other sizes, on each side."""
-    turns = [np.eye(3)] + [
-        _rotation(axis, sign * turns_deg) for axis in range(3) for sign in (1, -1) if turns_deg
-    ]
+    turns = [np.eye(3)] + [_rotation(axis, sign * turns_deg) for axis in range(3) for sign in (1, -1) if turns_deg]
     linear = turns + [np.eye(3) * scale for scale in scales]
     for mirrored in mirrors:
         flip = mirror_about_x(centre_mm) if mirrored else np.eye(4)
@@ -63,8 +62,14 @@ def poses(centre_mm: FloatArray, mirrors: tuple[bool, ...], turns_deg: float, sc
 
 
 def best_shifts(
-    classes: Classes, pose: Pose, volume: NDArray[np.float32], inside: NDArray[np.float32], grid: Grid,
-    how_many: int, apart_mm: float,
+    classes: Classes,
+    pose: Pose,
+    volume: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    grid: Grid,
+    *,
+    how_many: int,
+    apart_mm: float,
 ) -> list[Start]:
     """The best shifts of a posed atlas over a volume, none within `apart_mm` of a better one.
 
@@ -80,7 +85,7 @@ def best_shifts(
     spacing = grid.spacing_mm[0]
     corners = classes.grid.corners_mm() @ pose.matrix_mm[:3, :3].T + pose.matrix_mm[:3, 3]
     posed_grid = world_aligned_grid(corners, spacing)
-    back = np.linalg.inv(pose.matrix_mm)
+    back = inverse(pose.matrix_mm)
     posed = [resample(weight, classes.grid, posed_grid, back) for weight in classes.weights]
     score = _score_of_shifts(posed, volume, inside)
     starts = []
@@ -115,7 +120,7 @@ def _score_of_shifts(
     of_inside, of_volume, of_squares = transformed(inside), transformed(masked), transformed(masked * volume)
     support_size = float(sum(weight.sum() for weight in posed))
     counts, sums = [], []
-    total_spectrum = 0
+    total_spectrum = np.zeros_like(of_inside)
     for weight in posed:
         spectrum = transformed(weight[::-1, ::-1, ::-1])
         counts.append(np.maximum(correlated(spectrum, of_inside), 0.0))

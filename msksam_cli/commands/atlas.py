@@ -13,7 +13,7 @@ NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of an at
 
 
 @app.command()
-def build(
+def build(  # noqa: PLR0917  # each parameter is an option
     cases: Annotated[Path, typer.Argument(help="Folder with images/ and labels/, or imagesTr/ and labelsTr/.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write; its name names the atlas.")],
     labels: Annotated[Path | None, typer.Option(help="TSV that names the labels (BIDS dseg: index, name, …).")] = None,

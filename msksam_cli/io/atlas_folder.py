@@ -1,9 +1,9 @@
 """Atlases on disk: a folder of three files.
 
-    atlas.toml     name, body part, side, grid, populations, provenance with its quality card; its first line is a
-                   sha256 over the rest of it and both other files
-    tissues.tsv    names of the label values, a BIDS dseg table
-    priors.npz     probabilities and templates with 8 bits, and the support
+atlas.toml     name, body part, side, grid, populations, provenance with its quality card; its first line is a
+               sha256 over the rest of it and both other files
+tissues.tsv    names of the label values, a BIDS dseg table
+priors.npz     probabilities and templates with 8 bits, and the support
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def write_atlas(folder: Path, atlas: Atlas) -> Atlas:
     write_tissue_table(folder / TABLE, atlas.tissues)
     digest = _digest(body, (folder / TABLE).read_bytes(), arrays)
     write_atomic(folder / ARRAYS, lambda stream: stream.write(arrays))
-    write_text(folder / MANIFEST, f"{_HASH_KEY}\"{digest}\"\n{body}")
+    write_text(folder / MANIFEST, f'{_HASH_KEY}"{digest}"\n{body}')
     return read_atlas(folder)
 
 
@@ -109,7 +109,9 @@ def find_atlas(name: str) -> Path:
         return known[name]
     if (Path(name) / MANIFEST).is_file():
         return Path(name)
-    raise AtlasError(f"no atlas {Path(name).name!r}", f"Use one of {', '.join(known) or '(none installed)'} or a folder")
+    raise AtlasError(
+        f"no atlas {Path(name).name!r}", f"Use one of {', '.join(known) or '(none installed)'} or a folder"
+    )
 
 
 def _manifest(atlas: Atlas) -> dict[str, object]:
@@ -156,7 +158,7 @@ def _arrays_bytes(atlas: Atlas) -> bytes:
 
 
 def _eight_bits(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    return np.clip(np.rint(values * 255.0), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(values * 255.0), 0, 255), dtype=np.uint8)
 
 
 def _digest(body: str, table: bytes, arrays: bytes) -> str:

@@ -41,7 +41,7 @@ def _value(value: object) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        return repr(value) if value == value and abs(value) != float("inf") else str(value).replace("+", "")
+        return repr(value)  # repr gives nan and inf as TOML writes them
     if isinstance(value, Sequence):
         return "[" + ", ".join(_value(item) for item in value) + "]"
     raise ValueError(f"{type(value).__name__} has no TOML form")

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from msksam_cli import __version__
 from msksam_cli.atlas.build import AtlasCase, Naming, align_cases, atlas_case, atlas_from_sums, case_sums, total
+from msksam_cli.atlas.evidence import total_probability
 from msksam_cli.atlas.quality import QualityCard, card_values, leave_one_out
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.tissues import TissueTable, default_table
@@ -111,7 +112,7 @@ def build_from_cases(
         )
         sums = [case_sums(alignment, number) for number in range(len(cases))]
         everything = total(sums)
-        card = leave_one_out(alignment, sums, everything, naming, options.left_out, bar.set_description)
+        card = leave_one_out(alignment, sums, everything, naming, most=options.left_out, report=bar.set_description)
     provenance = {
         "software": f"msksam {__version__}",
         "cases": len(cases),
@@ -146,9 +147,9 @@ def check_atlas(name: str) -> list[str]:
     """
     atlas = load_atlas(name)
     complaints = []
-    overlap = sum(probability.astype("float64") for probability in atlas.probabilities.values())
-    if float(overlap.max()) > 1.02:
-        complaints.append(f"probabilities add up to {float(overlap.max()):.2f}, more than 1")
+    most = float(total_probability(atlas).max())
+    if most > 1.02:
+        complaints.append(f"probabilities add up to {most:.2f}, more than 1")
     for tissue in atlas.tissues:
         if float(atlas.probabilities[tissue.index].max()) < 0.3:
             complaints.append(f"{tissue.name} is nowhere likelier than 0.3: no prompt can come from it")
@@ -161,7 +162,14 @@ def check_atlas(name: str) -> list[str]:
 def atlas_list_text(atlases: Iterable[Atlas]) -> str:
     """A table with one line per atlas."""
     rows = [
-        (a.name, a.body_part or "-", a.side or "-", str(len(a.tissues)), str(a.provenance.get("cases", "-")), a.sha256[:12])
+        (
+            a.name,
+            a.body_part or "-",
+            a.side or "-",
+            str(len(a.tissues)),
+            str(a.provenance.get("cases", "-")),
+            a.sha256[:12],
+        )
         for a in atlases
     ]
     return aligned_text(("atlas", "body part", "side", "tissues", "cases", "sha256"), rows)
@@ -186,7 +194,8 @@ def atlas_text(atlas: Atlas) -> str:
     shape, spacing = " × ".join(map(str, atlas.grid.shape)), atlas.grid.spacing_mm[0]
     head = [
         f"{atlas.name}: {atlas.body_part or 'body part not given'}{', ' + atlas.side if atlas.side else ''}",
-        f"{atlas.provenance.get('cases', '?')} cases, templates {', '.join(atlas.templates)}, {shape} at {spacing:g} mm",
+        f"{atlas.provenance.get('cases', '?')} cases, templates {', '.join(atlas.templates)}",
+        f"{shape} voxels at {spacing:g} mm",
         f"sha256 {atlas.sha256}",
         f"leave-one-out over {quality.get('left_out', 0) if isinstance(quality, dict) else 0} cases",
     ]

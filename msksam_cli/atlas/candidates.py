@@ -1,0 +1,89 @@
+"""Affine placements worth considering, best first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from msksam_cli.atlas.affine import refine_affine
+from msksam_cli.atlas.evidence import Classes, atlas_classes, on_spacing, total_probability
+from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
+from msksam_cli.atlas.search import Start, best_shifts, poses
+from msksam_cli.core.atlases import Atlas
+from msksam_cli.core.geometry import FloatArray, Grid
+
+APART_MM = 15.0
+_SEARCH_MM, _RANK_MM = 5.0, 4.0
+_TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
+_SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A placement under consideration.
+
+    Attributes:
+        atlas_to_volume_mm: (4, 4) affine map, atlas world to volume world.
+        mirrored: whether left and right were swapped.
+        score: nats per voxel of the affine placement.
+        classes: what was compared with the volume.
+    """
+
+    atlas_to_volume_mm: FloatArray
+    mirrored: bool
+    score: float
+    classes: Classes
+
+
+def find_candidates(atlas: Atlas, image: NDArray[np.float32], work: Grid, mirrors: tuple[bool, ...]) -> list[Candidate]:
+    """Affine placements, best first: on each side some near the best start and some clearly elsewhere."""
+    grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
+    coarse = resample(image, work, grid)
+    inside = coverage(work, grid).astype(np.float32)
+    centre = tissue_centre_mm(atlas)
+
+    def searched(classes: Classes, turns_deg: float, scales: tuple[float, ...]) -> list[Start]:
+        return [
+            start
+            for pose in poses(centre, mirrors, turns_deg, scales)
+            for start in best_shifts(classes, pose, coarse, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM)
+        ]
+
+    sets = atlas_classes(atlas)
+    classes = max(sets, key=lambda c: max(start.score for start in searched(c, 0.0, ())))
+    starts = searched(classes, _TURNS_DEG, _SCALES)
+    rank_grid = world_aligned_grid(work.corners_mm(), _RANK_MM)
+    rank_image, rank_classes = resample(image, work, rank_grid), on_spacing(classes, _RANK_MM)
+    found = []
+    for mirrored in mirrors:
+        for start in _shortlist([s for s in starts if s.mirrored == mirrored], centre):
+            matrix, score = refine_affine(rank_classes, rank_image, rank_grid, start.atlas_to_volume_mm)
+            found.append(Candidate(matrix, mirrored, score, classes))
+    return sorted(found, key=lambda c: -c.score)
+
+
+def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:
+    """The best starts of one side, and the best that lie clearly elsewhere."""
+    ordered = sorted(starts, key=lambda start: -start.score)
+    here = ordered[:_STARTS_HERE]
+    elsewhere: list[Start] = []
+    for start in ordered:
+        kept = [here[0], *elsewhere]
+        if all(moved_mm(start.atlas_to_volume_mm, other.atlas_to_volume_mm, centre) > APART_MM for other in kept):
+            elsewhere.append(start)
+    return here + elsewhere[:_STARTS_ELSEWHERE]
+
+
+def moved_mm(first: FloatArray, second: FloatArray, point_mm: FloatArray) -> float:
+    """How far apart two maps take a point of the atlas."""
+    difference = (first - second)[:3]
+    return float(np.linalg.norm(difference[:, :3] @ point_mm + difference[:, 3]))
+
+
+def tissue_centre_mm(atlas: Atlas) -> FloatArray:
+    """World position (3,) of the middle of all the atlas's tissues."""
+    weights = total_probability(atlas) + 1e-9
+    return atlas.grid.to_world_mm(np.array(ndimage.center_of_mass(weights)))
