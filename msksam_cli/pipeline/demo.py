@@ -16,7 +16,7 @@ from msksam_cli.io.tables import write_tissue_table
 from msksam_cli.phantom.acquisition import Scan, demo_study
 from msksam_cli.pipeline.evaluate import EvaluateOptions, Evaluation, evaluate
 from msksam_cli.pipeline.evaluation_page import evaluation_text
-from msksam_cli.pipeline.segment import SegmentRun, is_first_echo, run_segment
+from msksam_cli.pipeline.segment import SegmentRun, first_echoes, run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_text import run_text
 
@@ -105,7 +105,7 @@ def _to_write(scan: Scan) -> SeriesToWrite:
 
 def _write_truth(folder: Path, scans: list[Scan]) -> None:
     """Write the truth of each series under the name of its case."""
-    cases = [series for series in scan_study(folder / "study").series if is_first_echo(series)]
+    cases = first_echoes(scan_study(folder / "study").series)
     for scan in scans:
         grid = scan.labels.grid
         case = next(series.case for series in cases if series.grid and _same_lattice(series, scan))

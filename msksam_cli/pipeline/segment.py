@@ -5,6 +5,7 @@ scan → (per case) read → place → ask → encode → decode → fuse → me
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     if not scan.series:
         raise nothing_usable(scan)
     part, parts = options.shard
-    cases = [series for series in scan.series if is_first_echo(series)][part - 1 :: parts]
+    cases = first_echoes(scan.series)[part - 1 :: parts]
     source = prompt_source(options)
     folder = options.output_folder
     if options.dry_run:
@@ -145,12 +146,21 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     return run
 
 
-def is_first_echo(series: Series) -> bool:
-    """Whether a series is to be segmented: of a multi-echo acquisition only the first echo is.
+def first_echoes(series: Sequence[Series]) -> list[Series]:
+    """The series to be segmented: of a multi-echo acquisition only the shortest echo that can be used.
 
     It has the most signal, and the other echoes lie on the same grid, so that its labels are theirs.
     """
-    return not series.echo_group or series.case == f"{series.echo_group}-echo-1"
+    shortest: dict[str, Series] = {}
+    for one in series:
+        group = one.echo_group or one.case
+        if group not in shortest or _echo_order(one) < _echo_order(shortest[group]):
+            shortest[group] = one
+    return [one for one in series if shortest[one.echo_group or one.case] is one]
+
+
+def _echo_order(series: Series) -> float:
+    return math.inf if series.echo_time_ms is None else series.echo_time_ms
 
 
 def _outcome(series: Series, job: _Job) -> SeriesOutcome:
@@ -324,7 +334,8 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
     part, parts = shard
     segmented = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]
     refused = [{"case": refusal.where, "reason": refusal.reason} for refusal in run.scan.refused]
-    later_echoes = [series.case for series in run.scan.series if not is_first_echo(series)]
+    first = {series.case for series in first_echoes(run.scan.series)}
+    later_echoes = [series.case for series in run.scan.series if series.case not in first]
     refused += [{"case": o.case, "reason": o.reason} for o in run.outcomes if isinstance(o, Failed)]
     content = {
         "msksam": __version__,
