@@ -110,9 +110,7 @@ def three_columns(job: Job, model: str, out: Path) -> Table:
     run_segment(replace(asked, output=out / "true-prompts", prompts=f"labels:{truth / 'labels'}"))
     write_each(study, truth, out / "atlas-alone", lambda labels, volume: atlas_alone(loaded, wanted, volume))
     write_each(study, truth, out / "ellipse", lambda labels, volume: ellipses(labels, wanted))
-    print(
-        json.dumps([getattr(outcome, "record", outcome) and str(outcome)[:400] for outcome in run.outcomes], indent=1)
-    )
+    print(run_text(run))
     folders = ("atlas-alone", "atlas-prompts", "true-prompts", "ellipse")
     return {column: dice(out / folder, truth, out) for column, folder in zip(COLUMNS, folders, strict=True)}
 
