@@ -34,7 +34,7 @@ _AFFINE_MM, DEFORM_MM = 2.5, 1.5
 _EXTENSION_MM = 12.0
 _COARSE_LEVELS = 2
 _LEAST_CONTRAST = 1e-3
-_LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.14, 0.2, 0.88
+_LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.13, 0.2, 0.92
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ LEVELS = (Level(4.0, 2, 30, 6.0, 4.0), Level(2.5, 2, 20, 4.0, 2.5), Level(1.5, 1
 
 
 @dataclass(frozen=True, eq=False)
-class _Sided:
-    """The best placement on one side, bent at the coarse levels.
+class _Bent:
+    """A placement refined and bent at the coarse levels.
 
     Attributes:
         candidate: its affine part, refined.
@@ -92,12 +92,11 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         raise AtlasError("the volume has no contrast an atlas could be placed by", "Look at the image")
     mirrors = (False, True) if atlas.side else (False,)
     candidates = find_candidates(atlas, image, work, mirrors)
-    sides = {
-        mirrored: _best_of_side(next(c for c in candidates if c.mirrored == mirrored), image, work, threads)
-        for mirrored in mirrors
-    }
+    first = {m: next(c for c in candidates if c.mirrored == m) for m in mirrors}
+    sides = {m: _bent(candidate, image, work, threads) for m, candidate in first.items()}
     mirrored = _chosen_side(sides, atlas.side, volume.side)
     chosen = sides[mirrored]
+    rival, rival_distance_mm = _rival([c for c in candidates if c.mirrored == mirrored], atlas)
     field = None
     if deformable:
         field = bend(
@@ -116,7 +115,14 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         probabilities=WorkingProbabilities(work, volume.grid, warp(atlas, work, matrix, field)),
         visible_fraction=visible,
         tissues=atlas.tissues,
-        fit=_judged(atlas, visible, mirrored, sides, candidates),
+        fit=_judged(
+            atlas,
+            visible,
+            chosen,
+            other_side=sides.get(not mirrored),
+            rival=_bent(rival, image, work, threads) if rival else None,
+            rival_distance_mm=rival_distance_mm,
+        ),
         side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
         atlas_name=atlas.name,
         atlas_sha256=atlas.sha256,
@@ -124,14 +130,14 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     )
 
 
-def _best_of_side(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Sided:
+def _bent(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
     """The candidate refined, bent at the coarse levels, and scored there."""
     grid = world_aligned_grid(work.corners_mm(), _AFFINE_MM)
     classes = on_spacing(candidate.classes, _AFFINE_MM)
     matrix, score = refine_affine(classes, resample(image, work, grid), grid, candidate.atlas_to_volume_mm)
     refined = Candidate(matrix, candidate.mirrored, score, candidate.classes)
     field = bend(candidate.classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
-    return _Sided(refined, field, _bent_score(classes, image, work, matrix, field))
+    return _Bent(refined, field, _bent_score(classes, image, work, matrix, field))
 
 
 def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field) -> float:
@@ -147,7 +153,7 @@ def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix
     return float(information(counts, sums, squares, size / grid.voxel_volume_mm3))
 
 
-def _chosen_side(sides: Mapping[bool, _Sided], atlas_side: str, volume_side: str) -> bool:
+def _chosen_side(sides: Mapping[bool, _Bent], atlas_side: str, volume_side: str) -> bool:
     """Whether to mirror: as the sides' names say when both are known, else as fits better."""
     if len(sides) == 1:
         return next(iter(sides))
@@ -156,40 +162,48 @@ def _chosen_side(sides: Mapping[bool, _Sided], atlas_side: str, volume_side: str
     return sides[True].score > sides[False].score
 
 
+def _rival(candidates: Sequence[Candidate], atlas: Atlas) -> tuple[Candidate | None, float]:
+    """The best candidate clearly elsewhere than the first one, and how far away it is in mm."""
+    centre = tissue_centre_mm(atlas)
+    for candidate in candidates[1:]:
+        distance = moved_mm(candidate.atlas_to_volume_mm, candidates[0].atlas_to_volume_mm, centre)
+        if distance > APART_MM:
+            return candidate, distance
+    return None, 0.0
+
+
 def _judged(
     atlas: Atlas,
     visible: Mapping[int, float],
-    mirrored: bool,
-    sides: Mapping[bool, _Sided],
-    candidates: Sequence[Candidate],
+    chosen: _Bent,
+    *,
+    other_side: _Bent | None,
+    rival: _Bent | None,
+    rival_distance_mm: float,
 ) -> Fit:
     """The fit of the chosen placement, compared with the alternatives."""
-    chosen, centre = sides[mirrored], tissue_centre_mm(atlas)
-    best = next(c for c in candidates if c.mirrored == mirrored)
-    elsewhere = [
-        (c.score, moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre))
-        for c in candidates
-        if c.mirrored == mirrored and moved_mm(c.atlas_to_volume_mm, best.atlas_to_volume_mm, centre) > APART_MM
-    ]
     size = {index: float(p.sum()) for index, p in atlas.probabilities.items()}
     inside = sum(visible[index] * size[index] for index in size) / max(sum(size.values()), 1e-6)
+    affine_score = chosen.candidate.score
     reason = ""
-    if best.score < _LEAST_SIMILARITY:
-        reason = f"affine similarity {best.score:.3f} is below {_LEAST_SIMILARITY:g}: another body part or sequence"
+    if affine_score < _LEAST_SIMILARITY:
+        reason = f"affine similarity {affine_score:.3f} is below {_LEAST_SIMILARITY:g}: another body part or sequence"
     elif inside < _LEAST_INSIDE:
         reason = f"only {inside:.0%} of the atlas lies inside the field of view"
-    elif elsewhere and max(elsewhere)[0] > _DOUBTFUL_SHARE * best.score:
-        score, distance = max(elsewhere)
-        reason = f"a placement {distance:.0f} mm away fits nearly as well: {score:.3f} against {best.score:.3f}"
+    elif rival and rival.score > _DOUBTFUL_SHARE * chosen.score:
+        reason = (
+            f"a placement {rival_distance_mm:.0f} mm away fits nearly as well: "
+            f"{rival.score:.3f} against {chosen.score:.3f}"
+        )
     return Fit(
         similarity=chosen.score,
         inside_fraction=inside,
-        mirrored=mirrored,
-        mirror_margin=chosen.score - sides[not mirrored].score if len(sides) > 1 else None,
+        mirrored=chosen.candidate.mirrored,
+        mirror_margin=chosen.score - other_side.score if other_side else None,
         reliable=not reason,
         reason=reason,
-        shift_margin=best.score - max(elsewhere)[0] if elsewhere else None,
-        template=best.classes.name,
+        shift_margin=chosen.score - rival.score if rival else None,
+        template=chosen.candidate.classes.name,
     )
 
 
