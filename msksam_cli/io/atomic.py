@@ -9,7 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
+import re
 import tempfile
+import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +21,10 @@ from typing import BinaryIO
 from msksam_cli.errors import EnvironmentFault
 
 TEMPORARY_PREFIX = ".msksam-tmp-"
+
+_ABANDONED_S = 86_400.0
+_STARTED_S = time.time()
+_LONGEST_ENDING = 16
 
 
 @contextlib.contextmanager
@@ -30,7 +38,8 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX, suffix="-" + target.name, dir=target.parent)
+        ending = "-" + "".join(target.suffixes)[-_LONGEST_ENDING:]
+        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX + _writer(), suffix=ending, dir=target.parent)
         os.close(handle)
     except OSError as error:
         raise _fault(error, target) from error
@@ -70,12 +79,52 @@ def write_text(target: Path, text: str) -> None:
     write_atomic(target, lambda stream: stream.write(text.encode("utf-8")))
 
 
+def remove_file(target: Path) -> None:
+    """Remove a file if it is there.
+
+    Raises:
+        EnvironmentFault: it is there and cannot be removed.
+    """
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentFault(f"cannot remove {target.name}: {error.strerror}", "Check who owns the folder") from error
+
+
 def clean_temporaries(folder: Path) -> int:
-    """Remove what a killed run left below `folder`; return how many files that were."""
-    stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if path.is_file()]
+    """Remove what killed runs left below `folder`; return how many files that were.
+
+    A file whose writer may still be at work is left alone: one of a living process of this machine, or one that
+    another machine touched within a day.
+    """
+    stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if path.is_file() and _is_abandoned(path)]
     for path in stale:
         path.unlink(missing_ok=True)
     return len(stale)
+
+
+def _writer() -> str:
+    """What tells the files of this process from those of others: machine and process number."""
+    return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}-"
+
+
+def _is_abandoned(path: Path) -> bool:
+    written_by = re.fullmatch(r"([0-9a-f]{8})-(\d+)-.*", path.name.removeprefix(TEMPORARY_PREFIX))
+    try:
+        touched_s = path.stat().st_mtime
+    except OSError:
+        return False  # it became its target meanwhile
+    if not written_by or f"{written_by[1]}-" != _writer()[:9]:
+        return time.time() - touched_s > _ABANDONED_S
+    if int(written_by[2]) == os.getpid():
+        return touched_s < _STARTED_S  # of an earlier process with this number, as in a container started again
+    try:
+        os.kill(int(written_by[2]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False  # it lives and belongs to someone else
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -11,11 +11,12 @@ from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.prompts import Prompt
 from msksam_cli.core.series import Series
 from msksam_cli.core.tissues import TissueTable
-from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError, GridMismatchError, InputError, UsageError
 from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas
 from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.prompt_files import read_prompts
+from msksam_cli.io.study import input_sha256
 from msksam_cli.io.tables import read_tissue_table
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.regrid import reordered_labels
@@ -41,14 +42,12 @@ class PromptSource:
 
     @property
     def sha256(self) -> str:
-        """Hash of everything the prompts depend on besides the image."""
+        """Hash of what the prompts of all cases depend on besides the image; see `case_inputs_sha256` for labels."""
         digest = hashlib.sha256()
         for atlas in sorted(self.atlases, key=lambda one: one.name):
             digest.update(atlas.sha256.encode())
-        if self.path:
-            files = sorted(self.path.rglob("*.nii*")) if self.path.is_dir() else [self.path]
-            for file in files:
-                digest.update(file_sha256(file).encode())
+        if self.path and self.path.is_file():
+            digest.update(file_sha256(self.path).encode())
         return digest.hexdigest()
 
 
@@ -85,18 +84,30 @@ def given_prompts(series: Series, volume: Volume, options: SegmentOptions, sourc
         raise ValueError("these prompts come from a path")
     if options.prompts.startswith("file:"):
         return read_prompts(path, volume.grid, source.tissues)
-    labels = reordered_labels(_labels_of(series, path, source), volume.grid)
+    labels = reordered_labels(read_label_map(_label_file(series, path), source.table), volume.grid)
     if labels is None:
         raise GridMismatchError("the labels lie on another grid than the image", "Resample them to the image")
     return prompts_from_labels(labels, source.tissues, volume.grid.slice_axis, options.prompt_kind)
 
 
-def _labels_of(series: Series, path: Path, source: PromptSource) -> LabelMap:
+def case_inputs_sha256(series: Series, source: PromptSource) -> str:
+    """Hash of everything the labels of one case are made from: its images, and the labels that prompt for it alone.
+
+    Raises:
+        InputError: a file cannot be read, or there are no labels for this case.
+    """
+    images = input_sha256(series)
+    if source.path is None or source.path.is_file():
+        return images
+    return hashlib.sha256(f"{images} {file_sha256(_label_file(series, source.path))}".encode()).hexdigest()
+
+
+def _label_file(series: Series, path: Path) -> Path:
     files = label_volumes(path, "prompts")
     found = files if path.is_file() else volumes_by_case(files).get(case_name(series.case), [])
     if len(found) != 1:
         raise InputError(f"{len(found)} label volumes for case {series.case}", f"Name one {series.case}.nii.gz")
-    return read_label_map(found[0], source.table)
+    return found[0]
 
 
 def _table_beside(path: Path) -> TissueTable | None:
@@ -106,7 +117,10 @@ def _table_beside(path: Path) -> TissueTable | None:
 
 
 def _atlases(options: SegmentOptions) -> tuple[Atlas, ...]:
-    """The atlases that know every wanted tissue; the named one alone when one is named."""
+    """The atlases that know every wanted tissue; the named one alone when one is named.
+
+    All of them must mean the same by it, since a run has one table of labels.
+    """
     if options.atlas != "auto":
         atlas = read_atlas(find_atlas(options.atlas))
         atlas.tissues.select(options.tissues)
@@ -122,4 +136,7 @@ def _atlases(options: SegmentOptions) -> tuple[Atlas, ...]:
             refusal = error
     if not fitting:
         raise refusal or AtlasError("no atlas is installed", "Build one with `msksam atlas build`")
+    if len({atlas.tissues.select(options.tissues) for atlas in fitting}) > 1:
+        names = ", ".join(atlas.name for atlas in fitting)
+        raise UsageError(f"atlases {names} know these tissues under different numbers or names", "Name one with --atlas")
     return tuple(fitting)

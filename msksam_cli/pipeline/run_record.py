@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import InputError
+from msksam_cli.io.atomic import remove_file
 from msksam_cli.io.tables import (
     read_json,
     write_csv,
@@ -76,6 +77,16 @@ def write_record(run_folder: Path, record: CaseRecord) -> None:
     write_json(run_folder / RECORDS_FOLDER / f"{record.case}.json", asdict(record))
 
 
+def forget_case(run_folder: Path, case: str, files: Iterable[str]) -> None:
+    """Remove what an earlier run left of a case, its record first, so that nothing stale stands beside new tables.
+
+    Raises:
+        EnvironmentFault: a file cannot be removed.
+    """
+    for name in (f"{RECORDS_FOLDER}/{case}.json", *files):
+        remove_file(run_folder / name)
+
+
 def read_record(run_folder: Path, case: str) -> CaseRecord | None:
     """The record of a case, None when there is none that can be read."""
     path = run_folder / RECORDS_FOLDER / f"{case}.json"
@@ -110,9 +121,11 @@ def write_tables(run_folder: Path, tissues: TissueTable) -> None:
     Raises:
         EnvironmentFault: a file cannot be written.
     """
-    records = read_records(run_folder)
-    write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in records for row in record.metrics])
-    write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in records for row in record.flags])
+    records: list[CaseRecord] | None = None
+    while records != (found := read_records(run_folder)):  # another shard may have finished a case meanwhile
+        records = found
+        write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in found for row in record.metrics])
+        write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in found for row in record.flags])
     write_tissue_table(run_folder / "labels.tsv", tissues)
     write_itksnap_labels(run_folder / "labels.label.txt", tissues)
     write_slicer_colors(run_folder / "labels.ctbl", tissues)

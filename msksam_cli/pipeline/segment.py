@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -27,16 +27,17 @@ from msksam_cli.io.figures import write_overlay
 from msksam_cli.io.nifti import NiftiForm, write_label_map, write_volume
 from msksam_cli.io.prompt_files import write_prompts
 from msksam_cli.io.resources import cache_folder
-from msksam_cli.io.study import input_sha256, read_series
+from msksam_cli.io.study import read_series
 from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.pipeline.models import load_model
-from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, given_prompts, prompt_source
+from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
+    forget_case,
     is_done,
     read_record,
     read_records,
@@ -136,6 +137,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     setup = _setup(options, source)
     job = _Job(folder, options, source, setup, _plain_setup(options, source, setup))
     _prepare_folder(folder, job.setup_sha256, options.overwrite)
+    write_tables(folder, source.tissues)
     outcomes: list[SeriesOutcome] = []
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
         outcomes.append(_outcome(series, job))
@@ -166,16 +168,17 @@ def _echo_order(series: Series) -> float:
 def _outcome(series: Series, job: _Job) -> SeriesOutcome:
     """The study loop's one attempt at a case: its failure is recorded, a fault of the machine ends the run."""
     try:
-        inputs = input_sha256(series)
+        inputs = case_inputs_sha256(series, job.source)
         record = read_record(job.folder, series.case)
         if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
+        forget_case(job.folder, series.case, _case_files(series.case))
         record = _segment_series(series, inputs, job)
         write_record(job.folder, record)
         return Segmented(series.case, record)
-    except EnvironmentFault:
-        raise
     except MsksamError as error:
+        if error.exit_code == EnvironmentFault.exit_code:
+            raise
         return Failed(series.case, str(error))
 
 
@@ -263,8 +266,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         "atlas": placed.atlas_name if placed else "",
         "atlas_sha256": placed.atlas_sha256 if placed else "",
     }
-    labels, prompts = f"labels/{name}.nii.gz", f"prompts/{name}.json"
-    figure, image = f"{FIGURES_FOLDER}/{name}.png", f"images/{name}.nii.gz"
+    labels, prompts, figure, image = _case_files(name)
     write_label_map(job.folder / labels, done.labels, case.form)
     write_prompts(
         job.folder / prompts,
@@ -280,6 +282,11 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         write_volume(job.folder / image, case.volume, case.form)
         written.append(image)
     return {path: file_sha256(job.folder / path) for path in written}
+
+
+def _case_files(case: str) -> tuple[str, str, str, str]:
+    """Labels, prompts, figure and image of a case below the run folder."""
+    return f"labels/{case}.nii.gz", f"prompts/{case}.json", f"{FIGURES_FOLDER}/{case}.png", f"images/{case}.nii.gz"
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
@@ -300,6 +307,7 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
     return {
         "msksam": __version__,
         "tissues": ",".join(tissue.name for tissue in source.tissues),
+        "label_values": ",".join(str(index) for index in source.tissues.indices),
         "model": setup.model.name,
         "model_sha256": setup.model.weights_sha256,
         "encoder_sha256": setup.model.encoder_sha256,
@@ -327,16 +335,22 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
             f"the output folder holds {len(others)} cases segmented with other options, tissues or model",
             "Choose another folder with -o, or replace them with --overwrite",
         )
+    for case in others:
+        forget_case(folder, case, _case_files(case))
 
 
 def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:
     """Write run.json, or run-<I>-of-<N>.json for a shard."""
     part, parts = shard
     segmented = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]
-    refused = [{"case": refusal.where, "reason": refusal.reason} for refusal in run.scan.refused]
+    failed = {outcome.case: outcome.reason for outcome in run.outcomes if isinstance(outcome, Failed)}
+    refused = {refusal.where: refusal.reason for refusal in run.scan.refused} | failed
     first = {series.case for series in first_echoes(run.scan.series)}
     later_echoes = [series.case for series in run.scan.series if series.case not in first]
-    refused += [{"case": o.case, "reason": o.reason} for o in run.outcomes if isinstance(o, Failed)]
+    files = [
+        replace(file, state="refused", reason=failed[file.case]) if file.case in failed else file
+        for file in run.scan.files
+    ]
     content = {
         "msksam": __version__,
         "options": {key: value for key, value in plain.items() if key != "msksam"},
@@ -355,8 +369,8 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
             }
             for outcome in segmented
         ],
-        "refused": refused,
+        "refused": [{"case": case, "reason": reason} for case, reason in refused.items()],
         "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes],
-        "files": file_records(run.scan.files),
+        "files": file_records(files),
     }
     write_json(run.folder / ("run.json" if parts == 1 else f"run-{part}-of-{parts}.json"), content)
