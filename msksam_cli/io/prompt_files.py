@@ -57,10 +57,12 @@ def read_prompts(path: Path, grid: Grid, tissues: TissueTable) -> tuple[Prompt, 
             raise InputError(f"{path.name} was made for a grid of {made_for.shape}, the volume has {grid.shape}")
         wanted = {tissue.name: tissue.index for tissue in tissues}
         found = [_prompt(one, wanted[one["tissue"]]) for one in content["prompts"] if one["tissue"] in wanted]
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{path.name} is damaged: {type(error).__name__} in its prompts") from error
     rows, columns = (grid.shape[axis] for axis in plane_axes(grid.slice_axis))
     for prompt in found:
+        if not 0 <= prompt.slice_index < grid.shape[grid.slice_axis]:
+            raise InputError(f"{path.name} asks about slice {prompt.slice_index} of {grid.shape[grid.slice_axis]}")
         try:
             prompt.check_inside((rows, columns))
         except ValueError as error:
@@ -72,10 +74,10 @@ def _record(prompt: Prompt, iou: float, grid: Grid, tissue: str, axis: int) -> d
     record: dict[str, Any] = {"tissue": tissue, "slice": prompt.slice_index, "source": prompt.source}
     if prompt.box:
         x0, y0, x1, y1 = prompt.box.xyxy
-        record["box_xyxy_px"] = [round(float(value), 3) for value in prompt.box.xyxy]
+        record["box_xyxy_px"] = [float(value) for value in prompt.box.xyxy]
         record["box_corners_mm"] = _world(((x0, y0), (x1, y1)), prompt.slice_index, grid, axis)
     if prompt.points:
-        record["points_xy_px"] = [[round(float(x), 3), round(float(y), 3)] for x, y in prompt.points.xy]
+        record["points_xy_px"] = [[float(x), float(y)] for x, y in prompt.points.xy]
         record["points_mm"] = _world(prompt.points.xy, prompt.slice_index, grid, axis)
         record["is_foreground"] = list(prompt.points.is_foreground)
     return {**record, "iou_prediction": round(float(iou), 4)}
