@@ -11,6 +11,7 @@ from msksam_cli.errors import UsageError
 from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
 
 RUNTIMES = ("auto", "torch")
+PROMPT_KINDS = ("auto", "box", "point", "box+point")
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ class SegmentOptions:
             raise UsageError(f"unknown runtime {self.runtime!r}", f"Use {' or '.join(RUNTIMES)}")
         if not self.tissues:
             raise UsageError("no tissue was named", "Give --tissue with a tissue, a group or all")
-        if self.prompts != "atlas" and self.prompts.partition(":")[0] not in ("labels", "file"):
+        kind, _, path = self.prompts.partition(":")
+        if self.prompts != "atlas" and (kind not in ("labels", "file") or not path):
             raise UsageError(f"unknown source of prompts {self.prompts!r}", "Use atlas, labels:DIR or file:JSON")
+        if self.prompt_kind not in PROMPT_KINDS:
+            raise UsageError(f"unknown kind of prompt {self.prompt_kind!r}", f"Use one of {', '.join(PROMPT_KINDS)}")
 
     @property
     def output_folder(self) -> Path:
