@@ -93,7 +93,7 @@ def train(
         dataset_of: stage → batches, `recipe.steps` long, indexed by the global step.
         folder: `state.pt` (to resume) and `log.csv` (step, side, loss, learning rate, seconds) are kept here.
         device: torch device.
-        workers: processes that draw batches.
+        workers: processes that draw batches; 0 draws them in this one.
 
     Returns:
         The same network holding the exponential moving average of its weights.
@@ -110,7 +110,11 @@ def train(
             continue
         _set_side(sam, stage.side_px)
         loader = DataLoader(
-            dataset_of(stage), batch_size=None, sampler=range(step, end), num_workers=workers, prefetch_factor=4
+            dataset_of(stage),
+            batch_size=None,
+            sampler=range(step, end),
+            num_workers=workers,
+            prefetch_factor=4 if workers else None,
         )
         losses: list[float] = []
         for batch in tqdm(loader, desc=f"{stage.side_px} px", mininterval=10):
