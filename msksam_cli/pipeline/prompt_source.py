@@ -138,5 +138,7 @@ def _atlases(options: SegmentOptions) -> tuple[Atlas, ...]:
         raise refusal or AtlasError("no atlas is installed", "Build one with `msksam atlas build`")
     if len({atlas.tissues.select(options.tissues) for atlas in fitting}) > 1:
         names = ", ".join(atlas.name for atlas in fitting)
-        raise UsageError(f"atlases {names} know these tissues under different numbers or names", "Name one with --atlas")
+        raise UsageError(
+            f"atlases {names} know these tissues under different numbers or names", "Name one with --atlas"
+        )
     return tuple(fitting)
