@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import Tissue, TissueTable
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.training.planes import cut_plane, random_shapes, smooth_noise
+
+TISSUES = TissueTable(
+    (Tissue(1, "femur", group="bone"), Tissue(2, "cartilage", group="cartilage"), Tissue(3, "skin", group="skin"))
+)
+
+
+@pytest.fixture(scope="module")
+def block():
+    """60 × 70 × 50 mm in voxels of 1 × 1.4 × 2 mm: one half bone, one quarter cartilage."""
+    values = np.zeros((60, 50, 25), np.uint8)
+    values[:30], values[30:, 25:] = 1, 2
+    affine = np.diag([1.0, 1.4, 2.0, 1.0])
+    affine[:3, 3] = (-100, 40, 7)
+    return LabelMap(values, Grid(values.shape, affine), TISSUES)
+
+
+def test_a_plane_is_square_of_the_asked_side_and_the_same_for_the_same_state(block):
+    for side_px in (32, 65):
+        plane = cut_plane(block, side_px, np.random.default_rng(5))
+        again = cut_plane(block, side_px, np.random.default_rng(5))
+        assert plane.slabs.shape[1:] == (side_px, side_px)
+        assert plane.slabs.shape[0] in (1, 3)
+        assert plane.slabs.dtype == np.uint8
+        np.testing.assert_array_equal(plane.slabs, again.slabs)
+        np.testing.assert_array_equal(plane.truth, plane.slabs[plane.slabs.shape[0] // 2])
+        assert 70 <= plane.pixel_mm * side_px <= 190
+
+
+def test_a_plane_shows_the_labels_that_lie_at_its_pixels_in_the_volume(block, monkeypatch):
+    """Every pixel's world position is caught on its way and looked up again, voxel by voxel."""
+    seen = []
+    real = Grid.to_voxel
+
+    def catch(grid, points):
+        seen.append(np.array(points))
+        return real(grid, points)
+
+    monkeypatch.setattr(Grid, "to_voxel", catch)
+    for seed in range(4):
+        seen.clear()
+        plane = cut_plane(block, 24, np.random.default_rng(seed))
+        (world,) = seen
+        steps = np.diff(world[0], axis=0)[0, 0], np.diff(world[0], axis=1)[0, 0]
+        assert np.linalg.norm(steps, axis=1) == pytest.approx([plane.pixel_mm] * 2)
+        assert abs(np.dot(*steps)) < 1e-9
+        for depth, y, x in ((0, 12, 12), (0, 3, 20), (len(plane.slabs) - 1, 11, 5)):
+            i, j, k = np.rint((world[depth, y, x] - (-100, 40, 7)) / (1.0, 1.4, 2.0)).astype(int)
+            inside = 0 <= i < 60 and 0 <= j < 50 and 0 <= k < 25
+            assert plane.slabs[depth, y, x] == (block.values[i, j, k] if inside else 0)
+
+
+def test_planes_show_each_tissue_about_as_often_as_the_volume_holds_it(block):
+    planes = [cut_plane(block, 24, np.random.default_rng(seed)).truth for seed in range(60)]
+    counts = np.bincount(np.concatenate([plane.ravel() for plane in planes]), minlength=4)
+    assert counts[1] > 1.3 * counts[2] > 0
+    assert counts[3] == 0
+
+
+def test_bones_get_shells_thin_tissues_tiles_and_skin_is_never_asked_for(block):
+    plane = cut_plane(block, 16, np.random.default_rng(0))
+    assert plane.shelled == {1}
+    assert plane.thin == {2, 3}
+    assert plane.weights[3] == 0 < plane.weights[1] < plane.weights[2]
+
+
+def test_random_shapes_ask_for_shapes_and_never_for_the_background():
+    for seed in range(12):
+        plane = random_shapes(48, np.random.default_rng(seed))
+        assert plane.truth.shape == (48, 48)
+        assert plane.truth.min() >= 1
+        assert min(plane.weights) == 4
+        assert plane.truth.max() <= max(plane.weights)
+
+
+@pytest.mark.parametrize("side_px", [16, 33, 64])
+@pytest.mark.parametrize("scale", [0.01, 0.05, 0.9])
+def test_noise_has_the_asked_side_no_mean_unit_deviation_and_is_smoother_the_larger_its_scale(side_px, scale):
+    noise = smooth_noise(side_px, scale, np.random.default_rng(2))
+    assert noise.shape == (side_px, side_px)
+    assert noise.mean() == pytest.approx(0, abs=1e-3)
+    assert noise.std() == pytest.approx(1, abs=1e-3)
+    if scale == 0.9:
+        assert np.abs(np.diff(noise, axis=0)).mean() < 0.4
