@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from msksam_cli.core.series import FileRecord, Refusal, StudyScan
+from msksam_cli.pipeline.run_record import CaseRecord
+from msksam_cli.pipeline.segment import Failed, Segmented, SegmentRun
+from msksam_cli.pipeline.segment_text import run_json, run_text
+
+
+def _record(case, flags=()):
+    metrics = [{"status": "complete"}, {"status": "complete"}, {"status": "cut_by_field_of_view"}]
+    return CaseRecord(case, "s", "i", {}, metrics, [{"flag": f} for f in flags], slices_encoded=7, slices_cached=4)
+
+
+def _run(*outcomes, refused=(), planned=()):
+    scan = StudyScan((), tuple(refused), (FileRecord(Path("a"), "used"),))
+    return SegmentRun(Path("out"), scan, outcomes, planned, 1.26)
+
+
+def test_each_case_has_a_line_and_the_last_counts_slices_of_this_run_only():
+    run = _run(
+        Segmented("a", _record("a", ["touches_border", "touches_border", "empty"])),
+        Segmented("b", _record("b"), resumed=True),
+        Failed("c", "too few. Look at it"),
+        refused=[Refusal("d", "cut short", "Copy it again")],
+    )
+    assert run_text(run).splitlines() == [
+        "segmented  a  2 complete, 1 cut by field of view  doubts: touches_border ×2, empty",
+        "kept       b  2 complete, 1 cut by field of view",
+        "failed     c: too few. Look at it",
+        "refused    d: cut short. Copy it again",
+        "2 segmented (1 by an earlier run), 1 failed; 7 slices encoded, 4 from the cache; 1.3 s",
+        "out",
+    ]
+
+
+def test_machines_get_the_same():
+    run = _run(Segmented("b", _record("b"), resumed=True), Failed("c", "x"), refused=[Refusal("d", "cut short")])
+    told = json.loads(run_json(run))
+    assert [case["state"] for case in told["cases"]] == ["kept", "failed"]
+    assert (told["cases"][0]["slices_encoded"], told["exit_code"]) == (0, 3)
+    assert told["refused"] == [{"case": "d", "reason": "cut short"}]
+
+
+def test_a_plan_names_cases_and_folder_and_no_counts():
+    assert run_text(_run(planned=("a: femur",))).splitlines() == ["would segment  a: femur", "into out"]
+
+
+def test_the_exit_code_is_3_as_soon_as_one_image_was_not_segmented():
+    done = Segmented("a", _record("a"))
+    assert _run(done).exit_code == 0
+    assert _run(done, Failed("b", "x")).exit_code == 3
+    assert _run(done, refused=[Refusal("d", "x")]).exit_code == 3
+    refused_file = StudyScan((), (), (FileRecord(Path("a"), "refused", "x"),))
+    assert SegmentRun(Path("out"), refused_file, (done,)).exit_code == 3
+    skipped_file = StudyScan((), (), (FileRecord(Path("a"), "skipped", "x"),))
+    assert SegmentRun(Path("out"), skipped_file, (done,)).exit_code == 0
