@@ -28,7 +28,8 @@ class FusionRules:
     """How decoder and prior are weighed.
 
     Attributes:
-        prior_weight: λ, weight of logit(P) beside the decoder's logits; 0 leaves the prior out.
+        prior_weight: λ, weight of logit(P) beside the decoder's logits; 0 leaves the prior out. 2 was best of 0 … 2 on
+            three lumbar subjects of the atlas's own building cases with the bundled model.
         logit_limit: the decoder's logits are clipped to ± this, so that its certainty stays comparable.
         probability_limit: P is clipped to this … 1 − this before its logit is taken.
         reach: P below this rules a tissue out where a prior is given.
@@ -37,7 +38,7 @@ class FusionRules:
         largest_hole_mm3: holes inside a tissue up to this size are filled.
     """
 
-    prior_weight: float = 1.0
+    prior_weight: float = 2.0
     logit_limit: float = 6.0
     probability_limit: float = 0.02
     reach: float = 0.01

@@ -25,7 +25,7 @@ from msksam_cli.sam.model import build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, train
 
-RECIPE = Recipe(stages=(Stage(64, 16, 4, 1000), Stage(128, 8, 4, 1000), Stage(256, 2, 4, 350)), decay_steps=700)
+RECIPE = Recipe(stages=(Stage(64, 16, 4, 1000), Stage(128, 8, 4, 700), Stage(256, 2, 4, 250)), decay_steps=550)
 KNEES = 20
 SHAPES_SHARE = 0.3
 RANDOM_CONTRAST_SHARE = 0.5
