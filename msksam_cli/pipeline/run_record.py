@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import InputError
-from msksam_cli.io.atomic import remove_file
+from msksam_cli.io.atomic import TEMPORARY_PREFIX, remove_file
 from msksam_cli.io.tables import (
     read_json,
     write_csv,
@@ -101,7 +101,8 @@ def read_record(run_folder: Path, case: str) -> CaseRecord | None:
 
 def read_records(run_folder: Path) -> list[CaseRecord]:
     """All readable records of a run in order of case."""
-    names = sorted(path.stem for path in (run_folder / RECORDS_FOLDER).glob("*.json"))
+    paths = (run_folder / RECORDS_FOLDER).glob("*.json")
+    names = sorted(path.stem for path in paths if not path.name.startswith(TEMPORARY_PREFIX))
     return [record for name in names if (record := read_record(run_folder, name))]
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from msksam_cli.core.tissues import default_table
+from msksam_cli.io.atomic import atomic_path
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.pipeline import run_record
 from msksam_cli.pipeline.run_record import (
@@ -47,6 +48,13 @@ def test_a_record_that_cannot_be_read_is_no_record(text, record, tmp_path):
     assert read_records(tmp_path) == []
     assert read_record(tmp_path, "absent") is None
     assert read_records(tmp_path / "absent") == []
+
+
+def test_a_record_that_another_shard_is_still_writing_is_not_counted_twice(record, tmp_path):
+    write_record(tmp_path, record)
+    with atomic_path(tmp_path / "records" / "a.b.json") as being_written:
+        being_written.write_bytes((tmp_path / "records" / "a.b.json").read_bytes())
+        assert read_records(tmp_path) == [record]
 
 
 def test_a_case_is_done_only_with_its_own_input_setup_and_outputs(record, tmp_path):
