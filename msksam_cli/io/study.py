@@ -19,6 +19,7 @@ from msksam_cli.io.nifti import NiftiForm, form_from_grid, read_header, read_vol
 
 DEFAULT_MIN_SLICES = 4
 OUTPUT_FOLDER = "msksam-out"
+_TABLES_OF_A_RUN = ("labels.tsv", "labels.label.txt", "labels.ctbl")  # written before a run's first labels
 _GRID_TOLERANCE_VOXELS = 0.05
 
 
@@ -97,6 +98,9 @@ def _list_files(study: Path) -> tuple[list[Path], list[FileRecord]]:
         if OUTPUT_FOLDER in subfolders:
             subfolders.remove(OUTPUT_FOLDER)
             records.append(FileRecord((here / OUTPUT_FOLDER).relative_to(study), "skipped", "msksam's own output"))
+        for name in [name for name in subfolders if _is_run_folder(here / name)]:
+            subfolders.remove(name)
+            records.append(FileRecord((here / name).relative_to(study), "skipped", "msksam's own output"))
         links = [name for name in subfolders if (here / name).is_symlink()]
         for name in (*links, *names):
             path = here / name
@@ -106,6 +110,11 @@ def _list_files(study: Path) -> tuple[list[Path], list[FileRecord]]:
             else:
                 files.append(path.relative_to(study))
     return sorted(files), records
+
+
+def _is_run_folder(folder: Path) -> bool:
+    """Whether msksam wrote its results here, whose label volumes are no images."""
+    return all((folder / name).is_file() for name in _TABLES_OF_A_RUN)
 
 
 def _why_not_opened(path: Path) -> str:
