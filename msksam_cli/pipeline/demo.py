@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from msksam_cli.core.series import Series
-from msksam_cli.errors import InputError
+from msksam_cli.errors import EnvironmentFault, InputError
 from msksam_cli.io.atomic import write_text
 from msksam_cli.io.dicom_write import SeriesToWrite, write_dicom_study
 from msksam_cli.io.nifti import form_from_grid, write_label_map
@@ -23,6 +24,7 @@ from msksam_cli.pipeline.segment_text import run_text
 _TISSUES = ("bone", "cartilage", "meniscus")
 _SERIES = ("pd-fs-tse", "t2-multi-echo")
 _MARKER = ".msksam-demo"
+_PARTS = ("study", "truth", "segmentation", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def run_demo(options: DemoOptions) -> Demo:
     folder = options.output
     if folder.is_dir() and any(folder.iterdir()) and not (folder / _MARKER).is_file():
         raise InputError("the folder for the demo holds other files", "Name an empty or a new one with -o")
+    _clear(folder)
     write_text(folder / _MARKER, f"{options.seed}\n")
     scans = [scan for scan in demo_study(options.seed) if scan.sequence.name in _SERIES]
     write_dicom_study(folder / "study", [_to_write(scan) for scan in scans], options.seed)
@@ -75,6 +78,16 @@ def run_demo(options: DemoOptions) -> Demo:
     )
     evaluation = evaluate(EvaluateOptions(folder / "segmentation", folder / "truth", folder / "evaluation"))
     return Demo(folder, run, evaluation, time.monotonic() - started)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier demo left, which may have shown another knee."""
+    for name in _PARTS:
+        try:
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+        except OSError as error:
+            raise EnvironmentFault(f"cannot remove {name} of an earlier demo: {error.strerror}") from error
 
 
 def demo_text(demo: Demo) -> str:
