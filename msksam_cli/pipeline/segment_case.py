@@ -208,7 +208,7 @@ def _label_slice(
         answers.setdefault(index, []).append((prediction.prompt, prediction.logits[best]))
         chosen_iou.append(float(prediction.iou_predictions[best]))
     joined = {index: join_answers(of_tissue, shape, setup.rules) for index, of_tissue in answers.items()}
-    return fuse_slice(joined, priors, shape, setup.rules), chosen_iou
+    return fuse_slice(joined, priors, shape, setup.rules, setup.rules.weights(setup.tissues)), chosen_iou
 
 
 def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, NDArray[np.float32]] | None:
