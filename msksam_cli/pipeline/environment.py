@@ -40,7 +40,7 @@ def describe_environment() -> Environment:
         system=f"{platform.system()} {platform.machine()}",
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         devices=_devices(),
-        packages=_versions(),
+        packages=package_versions(),
         models_folder=_without_home(models_folder()),
         cache_folder=_without_home(cache_folder()),
         offline=is_offline(),
@@ -68,7 +68,8 @@ def _devices() -> tuple[str, ...]:
     return available_devices()
 
 
-def _versions() -> dict[str, str]:
+def packagepackage_versions() -> dict[str, str]:
+    """Package → version, of those installed that results depend on."""
     versions = {}
     for name in PACKAGES:
         try:

@@ -32,6 +32,7 @@ from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
+from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
@@ -353,6 +354,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
     ]
     content = {
         "msksam": __version__,
+        "versions": package_versions(),
         "options": {key: value for key, value in plain.items() if key != "msksam"},
         "shard": f"{part}/{parts}",
         "seconds": round(run.seconds, 3),
