@@ -42,8 +42,8 @@ def main() -> None:
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
     (results / "main-job.md").write_text(
-        f"`msksam segment --tissue {arguments.tissue}` on one study, CPU; warm: another output folder, same cache; again: "
-        f"the same output folder, so that the case is kept.\n\n```\n{text}\n```\n"
+        f"`msksam segment --tissue {arguments.tissue}` on one study, CPU; warm: another output folder, same cache; "
+        f"again: the same output folder, so that the case is kept.\n\n```\n{text}\n```\n"
     )
 
 

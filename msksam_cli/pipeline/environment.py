@@ -68,7 +68,7 @@ def _devices() -> tuple[str, ...]:
     return available_devices()
 
 
-def packagepackage_versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Package → version, of those installed that results depend on."""
     versions = {}
     for name in PACKAGES:
