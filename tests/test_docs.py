@@ -168,6 +168,16 @@ def test_a_new_user_needs_two_commands() -> None:
     assert shell_lines(section(README, "Begin")) == ["make demo", "make test"]
 
 
+def test_accuracy_in_the_readme_is_that_of_the_results() -> None:
+    rows = re.findall(r"^\| .*\]\((benchmarks/results/[^)]+)\)(.*)$", README, re.MULTILINE)
+    assert rows
+    for results, cells in rows:
+        measured = (ROOT / results).read_text(encoding="utf-8")
+        numbers = re.findall(r"\b\d\.\d{3}\b", cells)
+        assert numbers
+        assert [number for number in numbers if number not in measured] == [], results
+
+
 @pytest.mark.parametrize("document", ["README.md", "usage.md", "CONTRIBUTING.md"])
 def test_links_lead_to_files(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
