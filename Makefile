@@ -33,7 +33,7 @@ types: $(INSTALLED) ## Check types with mypy
 docs-check: $(INSTALLED) ## Check README.md, usage.md and CHANGELOG.md against the program
 	$(BIN)/python -m pytest tests/test_docs.py
 
-usage: $(INSTALLED) ## Write the help texts in usage.md again
+usage: $(INSTALLED) ## Write the help texts in usage.md and the means in README.md again
 	$(BIN)/python benchmarks/update_usage.py
 
 bench: $(INSTALLED) ## Print the tables of the quick benchmarks
