@@ -1,3 +1,54 @@
-"""msksam: batch segmentation of musculoskeletal MRI with the Segment Anything Model."""
+"""msksam: batch segmentation of musculoskeletal MRI with the Segment Anything Model.
 
+The functions below take the options of the commands of the same name and return the frozen results the commands
+print. Each imports what it needs when it is called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from msksam_cli.pipeline.build_atlas import BuiltAtlas
+    from msksam_cli.pipeline.evaluate import Evaluation
+    from msksam_cli.pipeline.segment import SegmentRun
+
+__all__ = ["__version__", "build_atlas", "evaluate", "segment"]
 __version__ = "0.1.0"
+
+
+def segment(study: str | Path, tissues: tuple[str, ...] | list[str], **options: Any) -> SegmentRun:
+    """Segment a study; `options` are fields of `pipeline.segment_options.SegmentOptions`.
+
+    Raises:
+        MsksamError: as `msksam segment` would fail; its `exit_code` is the command's.
+    """
+    from msksam_cli.pipeline.segment import run_segment
+    from msksam_cli.pipeline.segment_options import SegmentOptions
+
+    return run_segment(SegmentOptions(Path(study), tuple(tissues), **options))
+
+
+def evaluate(predictions: str | Path, references: str | Path, output: str | Path, **options: Any) -> Evaluation:
+    """Compare label volumes with a reference; `options` are fields of `pipeline.evaluate.EvaluateOptions`.
+
+    Raises:
+        MsksamError: as `msksam evaluate` would fail.
+    """
+    from msksam_cli.pipeline.evaluate import EvaluateOptions
+    from msksam_cli.pipeline.evaluate import evaluate as run
+
+    return run(EvaluateOptions(Path(predictions), Path(references), Path(output), **options))
+
+
+def build_atlas(cases: str | Path, output: str | Path, **options: Any) -> BuiltAtlas:
+    """Build an atlas from labelled cases; `options` are fields of `pipeline.build_atlas.BuildAtlasOptions`.
+
+    Raises:
+        MsksamError: as `msksam atlas build` would fail.
+    """
+    from msksam_cli.pipeline.build_atlas import BuildAtlasOptions
+    from msksam_cli.pipeline.build_atlas import build_atlas as build
+
+    return build(BuildAtlasOptions(Path(cases), Path(output), **options))
