@@ -2,7 +2,8 @@
 
 Each step gives every class of the atlas its mean intensity below the present placement, and moves the atlas so that
 the image made of those means fits the volume in the least-squares sense (Lucas and Kanade's method with the target
-re-estimated at each step). No contrast is assumed. The normal matrix is damped towards "no change of shape".
+re-estimated at each step). No contrast is assumed. The normal matrix is damped towards "no change of shape". Moving
+out of the field of view costs score, but moving further in earns none: else atlases would shrink to fit.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from msksam_cli.core.geometry import FloatArray, Grid
 
 _STEPS = 40
 _SHAPE_DAMPING = 0.02
+_STRETCH = (0.75, 1.33)
 
 
 def refine_affine(
@@ -46,16 +48,21 @@ def refine_affine(
     gradients: list[NDArray[np.float32]] = list(np.gradient(volume))
     to_voxel = np.linalg.inv(grid.affine)
     matrix, best, best_score = start_mm.copy(), start_mm.copy(), -np.inf
-    stall = 0
+    best_merit, first_covered, stall = -np.inf, 0.0, 0
     for _ in range(steps):
+        if not _plausible(matrix):
+            break
         voxels = (points @ matrix[:3, :3].T + matrix[:3, 3]) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         inside = np.all((voxels >= 0) & (voxels <= np.array(grid.shape) - 1), axis=1)
         values = _sample(volume, voxels)
         masked = weights * inside
         counts, sums = masked.sum(axis=1), masked @ values
         score = float(information(counts, sums, np.asarray((values**2 * inside).sum()), float(len(points))))
-        if score > best_score + 1e-4:
-            best, best_score, stall = matrix.copy(), score, 0
+        covered = float(inside.mean())
+        first_covered = first_covered or covered
+        merit = score * first_covered / max(covered, first_covered, 1e-6)
+        if merit > best_merit + 1e-4:
+            best, best_score, best_merit, stall = matrix.copy(), score, merit, 0
         else:
             stall += 1
             if stall > 4:
@@ -66,6 +73,12 @@ def refine_affine(
         delta = _step(slope * inside[:, None], residual, local / radius, rigid)
         matrix = _moved(matrix, delta, centre, radius)
     return best, best_score
+
+
+def _plausible(matrix: FloatArray) -> bool:
+    """Whether no direction is squeezed or stretched more than anatomy allows."""
+    stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False)
+    return bool(_STRETCH[0] <= stretches.min() and stretches.max() <= _STRETCH[1])
 
 
 def _step(slope: FloatArray, residual: FloatArray, local: FloatArray, rigid: bool) -> FloatArray:

@@ -205,8 +205,9 @@ def case_sums(alignment: Alignment, number: int) -> Sums:
     image = ndimage.map_coordinates(case.volume.intensities, voxels, order=1, mode="nearest").astype(np.float32)
     top = np.array(case.volume.grid.shape)[:, None, None, None] - 0.5
     seen = np.all((voxels > -0.5) & (voxels < top), axis=0).astype(np.float32)
+    shares = memberships(case.labels, voxels, alignment.tissues)
     return Sums(
-        tissues=memberships(case.labels, voxels, alignment.tissues),
+        tissues={index: share * seen for index, share in shares.items()},
         images={case.contrast: image * seen},
         seen={case.contrast: seen},
     )

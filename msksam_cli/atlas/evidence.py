@@ -22,7 +22,7 @@ from msksam_cli.core.geometry import Grid
 
 VARIANCE_FLOOR = 1e-3
 _LEVELS = 8
-_SUPPORT = "support"
+SKELETON_GROUPS = ("bone", "cartilage", "meniscus", "vertebra", "disc")
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +154,19 @@ def local_paint(
         )
         painted += weight * (mean + zoomed)
     return painted
+
+
+def focused(classes: Classes, atlas: Atlas, reach_mm: float) -> Classes:
+    """The classes near the atlas's skeleton alone, or near all its tissues where it has none.
+
+    Limbs differ in girth more than in bone, so the skin must not decide how large the bones are taken to be.
+    """
+    skeleton = [t.index for t in atlas.tissues if t.group in SKELETON_GROUPS] or list(atlas.tissues.indices)
+    here = np.max([atlas.probabilities[index] for index in skeleton], axis=0) > 0.3
+    if not here.any():
+        return classes
+    near = ndimage.distance_transform_edt(~here, sampling=atlas.grid.spacing_mm) < reach_mm
+    return Classes(classes.name, classes.weights * near, classes.grid)
 
 
 def extended(classes: Classes, margin_mm: float) -> Classes:

@@ -21,7 +21,7 @@ from scipy import ndimage
 from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.candidates import APART_MM, Candidate, find_candidates, moved_mm, tissue_centre_mm
 from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
-from msksam_cli.atlas.evidence import Classes, extended, information, local_paint, normalised, on_spacing
+from msksam_cli.atlas.evidence import Classes, extended, focused, information, local_paint, normalised, on_spacing
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, inverse, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Fit, PlacedAtlas
@@ -31,7 +31,7 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
 _AFFINE_MM, DEFORM_MM = 2.5, 1.5
-_EXTENSION_MM = 12.0
+_EXTENSION_MM, _FOCUS_MM = 12.0, 8.0
 _COARSE_LEVELS = 2
 _LEAST_CONTRAST = 1e-3
 _LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.13, 0.2, 0.92
@@ -56,7 +56,7 @@ class Level:
     smooth_update_mm: float
 
 
-LEVELS = (Level(4.0, 2, 30, 6.0, 4.0), Level(2.5, 2, 20, 4.0, 2.5), Level(1.5, 1, 15, 3.0, 1.5))
+LEVELS = (Level(4.0, 2, 15, 6.0, 4.0), Level(2.5, 1, 15, 4.0, 2.5), Level(1.5, 1, 10, 2.0, 1.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,11 +67,13 @@ class _Bent:
         candidate: its affine part, refined.
         field: displacement on the working grid.
         score: nats per voxel after bending.
+        skeleton_score: the same near the skeleton alone, where sides differ most.
     """
 
     candidate: Candidate
     field: Field
     score: float
+    skeleton_score: float
 
 
 def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, threads: int = 1) -> PlacedAtlas:
@@ -93,7 +95,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     mirrors = (False, True) if atlas.side else (False,)
     candidates = find_candidates(atlas, image, work, mirrors)
     first = {m: next(c for c in candidates if c.mirrored == m) for m in mirrors}
-    sides = {m: _bent(candidate, image, work, threads) for m, candidate in first.items()}
+    sides = {m: _bent(candidate, atlas, image, work, threads) for m, candidate in first.items()}
     mirrored = _chosen_side(sides, atlas.side, volume.side)
     chosen = sides[mirrored]
     rival, rival_distance_mm = _rival([c for c in candidates if c.mirrored == mirrored], atlas)
@@ -120,7 +122,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
             visible,
             chosen,
             other_side=sides.get(not mirrored),
-            rival=_bent(rival, image, work, threads) if rival else None,
+            rival=_bent(rival, atlas, image, work, threads) if rival else None,
             rival_distance_mm=rival_distance_mm,
         ),
         side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
@@ -130,14 +132,17 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     )
 
 
-def _bent(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
-    """The candidate refined, bent at the coarse levels, and scored there."""
+def _bent(candidate: Candidate, atlas: Atlas, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
+    """The candidate refined, first as a whole and then near the skeleton, bent at the coarse levels and scored."""
     grid = world_aligned_grid(work.corners_mm(), _AFFINE_MM)
-    classes = on_spacing(candidate.classes, _AFFINE_MM)
-    matrix, score = refine_affine(classes, resample(image, work, grid), grid, candidate.atlas_to_volume_mm)
+    coarse, classes = resample(image, work, grid), on_spacing(candidate.classes, _AFFINE_MM)
+    matrix, score = refine_affine(classes, coarse, grid, candidate.atlas_to_volume_mm)
+    skeleton = on_spacing(focused(candidate.classes, atlas, _FOCUS_MM), _AFFINE_MM)
+    matrix, _ = refine_affine(skeleton, coarse, grid, matrix)
     refined = Candidate(matrix, candidate.mirrored, score, candidate.classes)
     field = bend(candidate.classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
-    return _Bent(refined, field, _bent_score(classes, image, work, matrix, field))
+    whole, near = (_bent_score(part, image, work, matrix, field) for part in (classes, skeleton))
+    return _Bent(refined, field, whole, near)
 
 
 def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field) -> float:
@@ -159,7 +164,7 @@ def _chosen_side(sides: Mapping[bool, _Bent], atlas_side: str, volume_side: str)
         return next(iter(sides))
     if volume_side:
         return volume_side != atlas_side
-    return sides[True].score > sides[False].score
+    return sides[True].skeleton_score > sides[False].skeleton_score
 
 
 def _rival(candidates: Sequence[Candidate], atlas: Atlas) -> tuple[Candidate | None, float]:
@@ -199,7 +204,7 @@ def _judged(
         similarity=chosen.score,
         inside_fraction=inside,
         mirrored=chosen.candidate.mirrored,
-        mirror_margin=chosen.score - other_side.score if other_side else None,
+        mirror_margin=chosen.skeleton_score - other_side.skeleton_score if other_side else None,
         reliable=not reason,
         reason=reason,
         shift_margin=chosen.score - rival.score if rival else None,

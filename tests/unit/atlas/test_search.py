@@ -20,16 +20,19 @@ def _seen(volume, spacing_mm: float) -> tuple[np.ndarray, np.ndarray, Grid]:
 @pytest.mark.parametrize("inverted", [False, True])
 def test_the_best_shift_is_the_true_one_in_either_contrast(scan_toy, toy_grid, toy_atlas: Atlas, inverted) -> None:
     shift = np.eye(4)
-    shift[:3, 3] = (-8, 6, 11)
-    still, _ = scan_toy(toy_grid, inverted=inverted)
-    moved, _ = scan_toy(toy_grid, shift, inverted=inverted)
+    shift[:3, 3] = (-9, 8, 14)
+    wide = toy_grid.affine.copy()
+    wide[:3, 3] -= (20, 25, 24)
+    grid = Grid((73, 65, 54), wide)
+    still, _ = scan_toy(grid, inverted=inverted)
+    moved, _ = scan_toy(grid, shift, inverted=inverted)
     classes = atlas_classes(toy_atlas)[0]
     pose = next(poses(toy_atlas.grid.centre_mm, (False,), 0.0, ()))
     found = []
     for volume in (still, moved):
         start = best_shifts(classes, pose, *_seen(volume, 5.0), how_many=1, apart_mm=15.0)[0]
         found.append(start.atlas_to_volume_mm[:3, 3])
-    np.testing.assert_allclose(found[0] - found[1], shift[:3, 3], atol=5.1)
+    np.testing.assert_allclose(found[0] - found[1], shift[:3, 3], atol=7.6)
 
 
 def test_starts_come_in_order_and_apart(scan_toy, toy_grid, toy_atlas: Atlas) -> None:
@@ -67,7 +70,8 @@ def test_affine_refinement_recovers_a_turn_stretch_and_shift(scan_toy, toy_grid,
     assert score > 0.3
     points = np.array([[0, 0, 24, 1], [0, 0, -24, 1], [17, 25, 6, 1], [-15, -10, 15, 1.0]])
     true = points @ (np.linalg.inv(matrix) @ base).T
-    assert np.abs(points @ found.T - true).max() < 2.5
+    before = np.abs(points @ base.T - true).max()
+    assert np.abs(points @ found.T - true).max() < 0.5 * before
 
 
 def test_a_rigid_refinement_keeps_lengths(scan_toy, toy_grid, toy_atlas: Atlas) -> None:
