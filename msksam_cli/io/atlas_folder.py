@@ -26,6 +26,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import AtlasError, InputError
 from msksam_cli.io.atomic import write_atomic, write_text
+from msksam_cli.io.resources import bundled
 from msksam_cli.io.tables import read_tissue_table, write_tissue_table
 from msksam_cli.io.toml_text import toml_text
 
@@ -83,10 +84,8 @@ def user_atlas_folder() -> Path:
 
 
 def bundled_atlas_folder() -> Path:
-    """The atlases that came with msksam: inside the package in a wheel, beside it in an editable install."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "models" / "atlases"
-    return inside if inside.is_dir() else package.parent / "models" / "atlases"
+    """The atlases that came with msksam."""
+    return bundled("atlases")
 
 
 def list_atlases() -> dict[str, Path]:
