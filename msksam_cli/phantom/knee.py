@@ -20,6 +20,7 @@ from msksam_cli.phantom.fields import Mask, Points, ramp
 from msksam_cli.phantom.joint import Joint
 from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape
 from msksam_cli.phantom.soft_tissues import SKIN_MM, SoftTissues
+from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 from msksam_cli.phantom.tissues import KNEE_TISSUES
 
 __all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
@@ -27,41 +28,20 @@ __all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
 _TEMPLATE_WIDTH_MM = 82.2
 _TEMPLATE_DEPTH_MM = 63.1
 _TEMPLATE_TIBIA_MM = (75.6, 48.7)
-_BLOCK = 40
 _SEPTUM_MM = 0.6
 _WET_GAP_MM = 8.6
 _BONE_TISSUES = (tissues.FEMUR, tissues.TIBIA, tissues.PATELLA, tissues.FIBULA)
-_BENDING_WAVES = 6
-_BENDING_WAVELENGTHS_MM = (110.0, 260.0)
 _FLEXION_AXIS_YZ = (-6.0, 24.0)
-
-Labels = NDArray[np.uint8]
 
 
 def knee_label_map(shape: KneeShape, grid: Grid) -> LabelMap:
     """Label every voxel by the tissue at its centre, on any grid; the joint's centre is the world's origin."""
-    knee = _Knee.of(shape)
-    values = np.empty(grid.shape, dtype=np.uint8)
-    for i in range(0, grid.shape[0], _BLOCK):
-        for j in range(0, grid.shape[1], _BLOCK):
-            for k in range(0, grid.shape[2], _BLOCK):
-                block = (slice(i, i + _BLOCK), slice(j, j + _BLOCK), slice(k, k + _BLOCK))
-                values[block] = knee.labels(_world_points(grid, block))
-    return LabelMap(values, grid, KNEE_TISSUES)
+    return label_map(_Knee.of(shape).labels, grid, KNEE_TISSUES)
 
 
 def knee_labels_at(shape: KneeShape, points_mm: NDArray[np.floating]) -> Labels:
     """Labels (…) uint8 at world points (…, 3) in RAS+ mm."""
-    x, y, z = (np.ascontiguousarray(points_mm[..., c], dtype=np.float32) for c in range(3))
-    return _Knee.of(shape).labels(Points(x, y, z))
-
-
-def _world_points(grid: Grid, block: tuple[slice, slice, slice]) -> Points:
-    ranges = [np.arange(n)[part] for n, part in zip(grid.shape, block, strict=True)]
-    i, j, k = np.meshgrid(*ranges, indexing="ij", sparse=True)
-    rows = [grid.affine[c, 0] * i + grid.affine[c, 1] * j + grid.affine[c, 2] * k + grid.affine[c, 3] for c in range(3)]
-    x, y, z = (np.broadcast_to(row, tuple(len(r) for r in ranges)).astype(np.float32) for row in rows)
-    return Points(x, y, z)
+    return _Knee.of(shape).labels(points_from_array(points_mm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +53,7 @@ class _Knee:
     bones: Bones
     joint: Joint
     soft: SoftTissues
-    waves: NDArray[np.float32]
+    waves: Waves
 
     @classmethod
     def of(cls, shape: KneeShape) -> _Knee:
@@ -108,7 +88,7 @@ class _Knee:
             shape.meniscus_height_mm / size,
         )
         soft = SoftTissues(bones, shape.fat_thickness_mm / size, shape.muscle_bulk)
-        return cls(shape, (wide, deep, size), bones, joint, soft, _waves(shape))
+        return cls(shape, (wide, deep, size), bones, joint, soft, bending_waves(shape.bending_seed, shape.bending_mm))
 
     def labels(self, world: Points) -> Labels:
         """Labels at world points."""
@@ -128,7 +108,7 @@ class _Knee:
         turn = np.radians(self.shape.rotation_deg)
         cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         u, y, z = cosine * u + sine * world.y, cosine * world.y - sine * u, world.z
-        bent = _bend(Points(u, y, z), self.waves)
+        bent = bend(Points(u, y, z), self.waves)
         scaled = Points(*(c * np.float32(1 / s) for c, s in zip(bent, self.scale, strict=True)))
         return _extend(scaled, self.shape.flexion_deg)
 
@@ -191,27 +171,6 @@ def _paint_femoral_cartilage(joint: Joint, points: Points, near: Mask, bone: Bon
     taken = (tibial & (above < femur)) | (retropatellar & (patella < femur))
     painted[(femur < joint.femoral_thickness(local, femur)) & ~taken] = tissues.FEMORAL_CARTILAGE
     labels[near] = painted
-
-
-def _waves(shape: KneeShape) -> NDArray[np.float32]:
-    """Rows (wave vector 3 in rad/mm, phase, displacement 3 in mm) of the smooth deformation."""
-    rng = np.random.default_rng(shape.bending_seed)
-    directions = rng.standard_normal((_BENDING_WAVES, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    lengths = rng.uniform(*_BENDING_WAVELENGTHS_MM, (_BENDING_WAVES, 1))
-    phases = rng.uniform(0, 2 * np.pi, (_BENDING_WAVES, 1))
-    sizes = rng.standard_normal((_BENDING_WAVES, 3)) * shape.bending_mm / np.sqrt(_BENDING_WAVES)
-    return np.hstack([directions * 2 * np.pi / lengths, phases, sizes]).astype(np.float32)
-
-
-def _bend(points: Points, waves: NDArray[np.float32]) -> Points:
-    moved = [points.u, points.y, points.z]
-    for wave in waves:
-        if not wave[4:].any():
-            continue
-        swing = np.sin(wave[0] * points.u + wave[1] * points.y + wave[2] * points.z + wave[3])
-        moved = [coordinate + size * swing for coordinate, size in zip(moved, wave[4:], strict=True)]
-    return Points(moved[0], moved[1], moved[2])
 
 
 def _extend(points: Points, flexion_deg: float) -> Points:
