@@ -26,6 +26,8 @@ class Tissue:
         side: one of `SIDES`.
         group: one of `GROUPS`.
         mapping: code in another terminology, empty when there is none.
+        region: regions of the body where it lies, separated by spaces, such as "knee thigh hip"; "any"
+            for what may lie in all of them, empty when unknown.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Tissue:
     side: str = ""
     group: str = "other"
     mapping: str = ""
+    region: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.index <= 65535:
@@ -47,6 +50,11 @@ class Tissue:
             raise InputError(f"tissue {self.name!r} has group {self.group!r}", f"Use one of {', '.join(GROUPS)}")
         if self.side not in SIDES:
             raise InputError(f"tissue {self.name!r} has side {self.side!r}", f"Use one of {', '.join(SIDES[1:])}")
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Regions of the body where it lies; empty when unknown."""
+        return tuple(self.region.split())
 
     @property
     def rgb(self) -> tuple[int, int, int]:

@@ -1,8 +1,11 @@
-"""Names, colours and groups of the tissues that the procedural knee is made of."""
+"""Label values of the tissues that procedural anatomy is made of, one for each row of the tissue table.
+
+The names are those of `core/tissues.tsv` in capitals; a structure of several regions has one value in all of them.
+"""
 
 from __future__ import annotations
 
-from msksam_cli.core.tissues import Tissue, TissueTable
+from msksam_cli.core.terminology import tissues_of
 
 FEMUR, TIBIA, PATELLA, FIBULA = 1, 2, 3, 4
 FEMORAL_CARTILAGE, MEDIAL_TIBIAL_CARTILAGE, LATERAL_TIBIAL_CARTILAGE, PATELLAR_CARTILAGE = 5, 6, 7, 8
@@ -13,32 +16,33 @@ QUADRICEPS, HAMSTRINGS, GASTROCNEMIUS, LEG_MUSCLES = 17, 18, 19, 20
 FAT, SKIN, JOINT_FLUID = 21, 22, 23
 POPLITEAL_VESSELS = 24
 
-KNEE_TISSUES = TissueTable(
-    (
-        Tissue(FEMUR, "femur", "F", "#e8c98a", "", "bone"),
-        Tissue(TIBIA, "tibia", "T", "#8fb8de", "", "bone"),
-        Tissue(PATELLA, "patella", "P", "#d98e73", "", "bone"),
-        Tissue(FIBULA, "fibula", "Fi", "#9c8ade", "", "bone"),
-        Tissue(FEMORAL_CARTILAGE, "femoral-cartilage", "FC", "#2ec4b6", "", "cartilage"),
-        Tissue(MEDIAL_TIBIAL_CARTILAGE, "medial-tibial-cartilage", "MTC", "#ff6f91", "medial", "cartilage"),
-        Tissue(LATERAL_TIBIAL_CARTILAGE, "lateral-tibial-cartilage", "LTC", "#ffc75f", "lateral", "cartilage"),
-        Tissue(PATELLAR_CARTILAGE, "patellar-cartilage", "PC", "#5ad162", "", "cartilage"),
-        Tissue(MEDIAL_MENISCUS, "medial-meniscus", "MM", "#c34dd1", "medial", "meniscus"),
-        Tissue(LATERAL_MENISCUS, "lateral-meniscus", "LM", "#4d67d1", "lateral", "meniscus"),
-        Tissue(ANTERIOR_CRUCIATE, "anterior-cruciate-ligament", "ACL", "#d1344d", "", "ligament"),
-        Tissue(POSTERIOR_CRUCIATE, "posterior-cruciate-ligament", "PCL", "#f28c28", "", "ligament"),
-        Tissue(MEDIAL_COLLATERAL, "medial-collateral-ligament", "MCL", "#7fd1ff", "medial", "ligament"),
-        Tissue(LATERAL_COLLATERAL, "lateral-collateral-ligament", "LCL", "#b6e34d", "lateral", "ligament"),
-        Tissue(PATELLAR_LIGAMENT, "patellar-ligament", "PL", "#00a1c9", "", "ligament"),
-        Tissue(QUADRICEPS_TENDON, "quadriceps-tendon", "QT", "#138a72", "", "ligament"),
-        Tissue(QUADRICEPS, "quadriceps", "QM", "#a63d40", "", "muscle"),
-        Tissue(HAMSTRINGS, "hamstrings", "HM", "#8c4a6b", "", "muscle"),
-        Tissue(GASTROCNEMIUS, "gastrocnemius", "GM", "#b3574a", "", "muscle"),
-        Tissue(LEG_MUSCLES, "leg-muscles", "LGM", "#7a3b2e", "", "muscle"),
-        Tissue(FAT, "fat", "Fat", "#f3e6a1", "", "fat"),
-        Tissue(SKIN, "skin", "Sk", "#d9b8a6", "", "skin"),
-        Tissue(JOINT_FLUID, "joint-fluid", "JF", "#3fa7ff", "", "fluid"),
-        Tissue(POPLITEAL_VESSELS, "popliteal-vessels", "PV", "#c2185b", "", "other"),
-    )
-)
+RECTUS_FEMORIS, VASTUS_LATERALIS, VASTUS_INTERMEDIUS, VASTUS_MEDIALIS = 31, 32, 33, 34
+SARTORIUS, GRACILIS, ADDUCTOR_LONGUS, ADDUCTOR_MAGNUS = 35, 36, 37, 38
+BICEPS_FEMORIS_LONG_HEAD, BICEPS_FEMORIS_SHORT_HEAD = 39, 40
+SEMITENDINOSUS, SEMIMEMBRANOSUS = 41, 42
+FEMORAL_VESSELS, SCIATIC_NERVE, INTERMUSCULAR_FAT = 43, 44, 45
+
+HIP_BONE, SACRUM = 51, 52
+FEMORAL_HEAD_CARTILAGE, ACETABULAR_CARTILAGE, ACETABULAR_LABRUM = 53, 54, 55
+GLUTEUS_MAXIMUS, GLUTEUS_MEDIUS, GLUTEUS_MINIMUS = 56, 57, 58
+ILIOPSOAS, OBTURATOR_INTERNUS, OBTURATOR_EXTERNUS, TENSOR_FASCIAE_LATAE, PECTINEUS = 59, 60, 61, 62, 63
+PELVIC_ORGANS, BLADDER = 64, 65
+
+HUMERUS, SCAPULA, CLAVICLE = 71, 72, 73
+HUMERAL_CARTILAGE, GLENOID_CARTILAGE, GLENOID_LABRUM = 74, 75, 76
+SUPRASPINATUS, INFRASPINATUS, SUBSCAPULARIS, TERES_MINOR, DELTOID = 77, 78, 79, 80, 81
+SUPRASPINATUS_TENDON, BICEPS_TENDON = 82, 83
+TERES_MAJOR, PECTORALIS_MAJOR, CHEST_WALL, LUNG, TRAPEZIUS, AXILLARY_VESSELS = 84, 85, 86, 87, 88, 89
+
+T12, L1, L2, L3, L4, L5 = 101, 102, 103, 104, 105, 106
+DISC_T12_L1, DISC_L1_L2, DISC_L2_L3, DISC_L3_L4, DISC_L4_L5, DISC_L5_S1 = 111, 112, 113, 114, 115, 116
+POSTERIOR_ELEMENTS, SPINAL_CANAL, SPINAL_CORD, EPIDURAL_FAT = 117, 118, 119, 120
+LEFT_PSOAS, RIGHT_PSOAS, LEFT_MULTIFIDUS, RIGHT_MULTIFIDUS = 121, 122, 123, 124
+LEFT_ERECTOR_SPINAE, RIGHT_ERECTOR_SPINAE, LEFT_QUADRATUS_LUMBORUM, RIGHT_QUADRATUS_LUMBORUM = 125, 126, 127, 128
+AORTA, VENA_CAVA, ABDOMINAL_ORGANS = 129, 130, 131
+T11, DISC_T11_T12 = 132, 133
+
+IMPLANT, TUMOUR = 141, 142
+
+KNEE_TISSUES = tissues_of("knee")
 """The tissues of the procedural knee, bones first."""
