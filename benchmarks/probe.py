@@ -1,0 +1,83 @@
+"""About 150 fixed questions about slices of every set, answered in under a minute: for choosing training recipes."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from answers import Answerer, ellipses, mask_dice
+from numpy.typing import NDArray
+from truth_sets import SETS, thinned
+
+from msksam_cli.atlas.priors import PromptRules, prompts_from_labels
+from msksam_cli.core.prompts import Prompt
+from msksam_cli.core.slicing import slice_uint8, take_slice
+from msksam_cli.io.tables import aligned_text
+
+# Set → how many cases and every how many slices.
+SHARES: Mapping[str, tuple[int, int]] = {"lumbar": (8, 24), "knee": (1, 13), "tumours": (12, 7), "dess": (3, 45)}
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One slice of one set, what is asked about it and the truth (rows, columns)."""
+
+    set: str
+    plane: NDArray[np.uint8]
+    prompts: tuple[tuple[str, Prompt], ...]
+    truth: NDArray[np.integer]
+
+
+def quick(data: Path, kept: Path, answerers: Mapping[str, Answerer]) -> str:
+    """Mean Dice of single answers per set and tissue group; the questions are kept in a file once made."""
+    questions = _questions(data, kept)
+    names = ("ellipse", *answerers)
+    scores: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    seconds = dict.fromkeys(names, 0.0)
+    for question in questions:
+        for name in names:
+            started = time.monotonic()
+            prompts = [prompt for _, prompt in question.prompts]
+            answers = (answerers.get(name) or ellipses)(question.plane, prompts)
+            seconds[name] += time.monotonic() - started
+            for (group, prompt), logits in zip(question.prompts, answers, strict=True):
+                found = mask_dice(prompt, logits, question.truth == prompt.tissue_index)
+                scores[question.set, group][name].append(found)
+    rows = [
+        (*key, str(len(by["ellipse"])), *(f"{np.mean(by[name]):.3f}" for name in names)) for key, by in scores.items()
+    ]
+    means = [np.mean([np.mean(by[name]) for by in scores.values()]) for name in names]
+    total = sum(len(by["ellipse"]) for by in scores.values())
+    rows.append(("mean of rows", "", str(total), *(f"{mean:.3f}" for mean in means)))
+    rows.append(("seconds", "", "", *(f"{seconds[name]:.0f}" for name in names)))
+    return aligned_text(("set", "tissues", "masks", *names), rows)
+
+
+def _questions(data: Path, kept: Path) -> list[Question]:
+    if kept.is_file():
+        questions: list[Question] = pickle.loads(kept.read_bytes())
+        return questions
+    questions = []
+    for name, (cases, every) in SHARES.items():
+        if name not in SETS:
+            continue
+        for whole in islice(SETS[name](data), cases):
+            case = thinned(whole, every)
+            axis, tissues = case.volume.grid.slice_axis, case.labels.tissues
+            by_slice: dict[int, list[tuple[str, Prompt]]] = defaultdict(list)
+            for prompt in prompts_from_labels(case.labels, tissues, axis, "box", rules=PromptRules("box")):
+                group = tissues.by_index(prompt.tissue_index).group
+                by_slice[prompt.slice_index].append((group, prompt))
+            for index, prompts in by_slice.items():
+                plane = slice_uint8(take_slice(case.volume.intensities, axis, index), case.window)
+                truth = take_slice(case.labels.values, axis, index).copy()
+                questions.append(Question(name, plane, tuple(prompts), truth))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(pickle.dumps(questions))
+    return questions
