@@ -31,6 +31,9 @@ class Batch:
         point_labels: (B, P, 3) int32.
         use_box: whether the questions of this batch come with boxes.
         use_points: whether they come with points.
+        seed: of whatever chance the questions' later rounds need.
+        extents: (B, 2) int rows and columns that hold the image, beyond which it is padding; None when all do.
+        embeddings: (B, 256, h, w) float16 of images that were encoded before; their `images` are then not looked at.
     """
 
     images: Tensor
@@ -40,6 +43,9 @@ class Batch:
     point_labels: Tensor
     use_box: bool
     use_points: bool
+    seed: int = 0
+    extents: Tensor | None = None
+    embeddings: Tensor | None = None
 
 
 class PhantomBatches(Dataset[Batch]):
@@ -95,6 +101,7 @@ class PhantomBatches(Dataset[Batch]):
             point_labels=torch.from_numpy(np.stack([[q.point_labels for q in questions] for questions in asked])),
             use_box=kind < 0.9,
             use_points=kind > 0.5,
+            seed=index,
         )
 
     def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Question]]:
