@@ -21,7 +21,7 @@ from msksam_cli.core.slicing import slice_uint8, take_slice
 from msksam_cli.io.tables import aligned_text
 
 # Set → how many cases and every how many slices.
-SHARES: Mapping[str, tuple[int, int]] = {"lumbar": (8, 24), "knee": (1, 13), "tumours": (12, 7), "dess": (3, 45)}
+SHARES: Mapping[str, tuple[int, int]] = {"lumbar": (8, 40), "knee": (1, 11), "tumours": (12, 10), "dess": (3, 40)}
 
 
 @dataclass(frozen=True, eq=False)

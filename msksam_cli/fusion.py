@@ -30,8 +30,8 @@ class FusionRules:
 
     Attributes:
         prior_weight: λ, weight of logit(P) beside the decoder's logits; 0 leaves P to `reach` alone.
-        group_weights: λ of groups that want another: the best of 0, 0.5, 1, 1.5 and 2 with the bundled model, of
-            vertebrae on three subjects their atlas was built from, of bone and thin tissue on a procedural knee.
+        group_weights: λ of groups that want another. It belongs to a checkpoint, see `pipeline.fusion_weights`.
+        weights_from: where both come from: "default", "registry", "checkpoint" or "fitted".
         logit_limit: the decoder's logits are clipped to ± this, so that its certainty stays comparable.
         probability_limit: P is clipped to this … 1 − this before its logit is taken.
         reach: P below this rules a tissue out where a prior is given.
@@ -41,9 +41,8 @@ class FusionRules:
     """
 
     prior_weight: float = 1.0
-    group_weights: Mapping[str, float] = field(
-        default_factory=lambda: {"bone": 0.5, "vertebra": 2.0, "cartilage": 0.0, "meniscus": 0.0}
-    )
+    group_weights: Mapping[str, float] = field(default_factory=dict)
+    weights_from: str = "default"
     logit_limit: float = 6.0
     probability_limit: float = 0.02
     reach: float = 0.01

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class ModelEntry:
         size_bytes: size of the file, 0 when unknown.
         card: model card, a path inside `models/`.
         normalisation: what the encoder expects of grey levels, "imagenet" or "unit".
+        fusion: how the prior weighs beside this model's logits, see `io.fusion_file`; empty when nobody fitted it.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelEntry:
     size_bytes: int = 0
     card: str = ""
     normalisation: str = "imagenet"
+    fusion: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def is_bundled(self) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,12 +55,14 @@ class LocatedModel:
         path: the checkpoint.
         sha256: pinned hash, "" for a file the user named directly.
         normalisation: what its encoder expects of grey levels.
+        fusion: table of fusion weights that the registry has for it, empty when it has none.
     """
 
     name: str
     path: Path
     sha256: str
     normalisation: str = "imagenet"
+    fusion: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def locate_model(name_or_file: str, folder: Path | None = None) -> LocatedModel:
         ModelError: the model is known but its checkpoint is not here.
     """
     path = Path(name_or_file)
-    if path.is_file() or path.suffix in CHECKPOINT_SUFFIXES:
+    if is_file_name(name_or_file):
         if not path.is_file():
             raise ModelError(f"checkpoint {path.name} is not there", "Check --model")
         return LocatedModel(path.stem, path, "")
@@ -115,7 +117,13 @@ def locate_model(name_or_file: str, folder: Path | None = None) -> LocatedModel:
     entry = _entry(name_or_file)
     if not entry.is_bundled:
         raise ModelError(f"model {entry.name} is not downloaded", f"Run `msksam models download {entry.name}`")
-    return LocatedModel(entry.name, bundled(entry.file), entry.sha256, entry.normalisation)
+    return LocatedModel(entry.name, bundled(entry.file), entry.sha256, entry.normalisation, entry.fusion)
+
+
+def is_file_name(name_or_file: str) -> bool:
+    """Whether what a user calls a model is a checkpoint file rather than a name."""
+    path = Path(name_or_file)
+    return path.is_file() or path.suffix in CHECKPOINT_SUFFIXES
 
 
 def load_model(name_or_file: str = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -20,7 +20,6 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
 from msksam_cli.errors import AtlasError, EnvironmentFault, MsksamError, UsageError
-from msksam_cli.fusion import FusionRules
 from msksam_cli.io.atomic import clean_temporaries
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.figures import write_overlay
@@ -33,6 +32,7 @@ from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.pipeline.environment import package_versions
+from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
@@ -291,11 +291,12 @@ def _case_files(case: str) -> tuple[str, str, str, str]:
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
+    model = load_model(options.model, device=options.device, precision=options.precision)
     return Setup(
         tissues=source.tissues,
-        model=load_model(options.model, device=options.device, precision=options.precision),
+        model=model,
         store=DiskStore(options.cache or cache_folder()) if options.use_cache else MemoryStore(),
-        rules=FusionRules(),
+        rules=fusion_rules(options.model, model),
         prompt_kind=options.prompt_kind,
         fusion=options.fusion,
         batch_size=options.batch_size,

@@ -28,6 +28,7 @@ from msksam_cli.sam.runtime import Model
 _SLICES_AT_ONCE = 8
 _SKELETON_GROUPS = ("bone",)
 
+Plane = NDArray[np.float32]
 Values = NDArray[np.uint16]
 Quantised = Mapping[int, NDArray[np.uint8]]
 
@@ -103,6 +104,27 @@ class Segmentation:
         return float(np.mean(found)) if found else None
 
 
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What is known about one slice before it is decided what it shows.
+
+    Attributes:
+        slice_index: index along the slice axis.
+        shape: (rows, columns).
+        logits: label value → logits (rows, columns) joined over its prompts, for every tissue asked for.
+        priors: label value → P (rows, columns) in 0…1 for every wanted tissue; None when the prior is left out.
+        prompts: what was asked.
+        iou_predictions: the decoder's guess for the mask chosen for each prompt.
+    """
+
+    slice_index: int
+    shape: tuple[int, int]
+    logits: Mapping[int, Plane]
+    priors: Mapping[int, Plane] | None
+    prompts: tuple[Prompt, ...]
+    iou_predictions: tuple[float, ...]
+
+
 def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentation:
     """Labels from prompts that an atlas gives; bones first when thin tissues are wanted.
 
@@ -112,23 +134,38 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentati
     tally = Tally()
     with tally.timed("place"):
         placed = place_atlas(atlas, volume, threads=setup.threads)
+    return segment_placed(volume, refined_placement(volume, atlas, placed, setup, tally), setup, tally)
+
+
+def refined_placement(
+    volume: Volume, atlas: Atlas, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None
+) -> PlacedAtlas:
+    """The placed atlas, refitted to the bones the model finds when thin tissues are wanted, else as it is."""
+    tally = tally or Tally()
     bones = TissueTable(tuple(tissue for tissue in atlas.tissues if tissue.group in _SKELETON_GROUPS))
-    if len(bones) and any(tissue.group in THIN_GROUPS for tissue in setup.tissues):
-        found = _segment_placed(volume, placed, replace(setup, tissues=bones), tally).labels
-        with tally.timed("refine"):
-            masks = {tissue.index: found.mask(tissue.index) for tissue in bones}
-            placed = refine_placement(placed, atlas, volume, masks, threads=setup.threads)
-    return _segment_placed(volume, placed, setup, tally)
+    if not len(bones) or not any(tissue.group in THIN_GROUPS for tissue in setup.tissues):
+        return placed
+    found = segment_placed(volume, placed, replace(setup, tissues=bones), tally).labels
+    with tally.timed("refine"):
+        masks = {tissue.index: found.mask(tissue.index) for tissue in bones}
+        return refine_placement(placed, atlas, volume, masks, threads=setup.threads)
 
 
-def _segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally) -> Segmentation:
+def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None) -> Segmentation:
+    """Labels from the prompts of an atlas that lies on the volume already."""
+    tally = tally or Tally()
     with tally.timed("prompts"):
-        prompts = prompts_from_priors(placed, setup.tissues, volume.grid.slice_axis, setup.prompt_kind)
-        priors = {index: quantised(placed.probabilities[index]) for index in setup.tissues.indices}
+        prompts, priors = placed_questions(volume, placed, setup)
     return replace(
         segment_with_prompts(volume, prompts, setup, priors=priors if setup.fusion else None, tally=tally),
         placed=placed,
     )
+
+
+def placed_questions(volume: Volume, placed: PlacedAtlas, setup: Setup) -> tuple[tuple[Prompt, ...], Quantised]:
+    """Prompts for the wanted tissues, and label value → P (I, J, K) as uint8, 255 meaning 1."""
+    prompts = prompts_from_priors(placed, setup.tissues, volume.grid.slice_axis, setup.prompt_kind)
+    return prompts, {index: quantised(placed.probabilities[index]) for index in setup.tissues.indices}
 
 
 def segment_with_prompts(
@@ -149,35 +186,56 @@ def segment_with_prompts(
         tally: where counts and times are added.
     """
     tally = tally or Tally()
-    axis, window = volume.grid.slice_axis, intensity_window(volume.intensities)
     values = np.zeros(volume.grid.shape, dtype=np.uint16)
+    weights = setup.rules.weights(setup.tissues)
+    iou_predictions: list[float] = []
+    asked: list[Prompt] = []
+    for evidence in gather_evidence(volume, prompts, setup, priors, tally):
+        with tally.timed("decode"):
+            shape = evidence.shape
+            labels = fuse_slice(evidence.logits, evidence.priors, shape, setup.rules, weights)
+            take_slice(values, volume.grid.slice_axis, evidence.slice_index)[...] = labels
+        iou_predictions += evidence.iou_predictions
+        asked += evidence.prompts
+    with tally.timed("clean"):
+        values = clean_labels(values, volume.grid, setup.rules)
+    return Segmentation(
+        labels=LabelMap(narrowed(values, setup.tissues), volume.grid, setup.tissues),
+        prompts=tuple(asked),
+        iou_predictions=tuple(iou_predictions),
+        placed=None,
+        tally=tally,
+    )
+
+
+def narrowed(values: Values, tissues: TissueTable) -> Values | NDArray[np.uint8]:
+    """Label values in the smallest type that holds the tissues' indices."""
+    return values.astype(np.uint8) if max(tissues.indices) < 256 else values
+
+
+def gather_evidence(
+    volume: Volume, prompts: Sequence[Prompt], setup: Setup, priors: Quantised | None, tally: Tally
+) -> Iterator[Evidence]:
+    """What network and prior say about every slice that is asked about, in order of slice; see `segment_with_prompts`.
+
+    Nothing in it depends on how much the prior weighs, so that one pass serves any number of fusions.
+    """
+    axis, window = volume.grid.slice_axis, intensity_window(volume.intensities)
     by_slice: dict[int, list[Prompt]] = {}
     for prompt in prompts:
         by_slice.setdefault(prompt.slice_index, []).append(prompt)
     asked = sorted(by_slice)
-    answered: dict[int, list[float]] = {}
     with tqdm(total=len(asked), desc="slices", unit="slice", leave=False, disable=None) as bar:
         for start in range(0, len(asked), _SLICES_AT_ONCE):
             chunk = asked[start : start + _SLICES_AT_ONCE]
             planes = [slice_uint8(take_slice(volume.intensities, axis, index), window) for index in chunk]
             with tally.timed("encode"):
                 embeddings = embed(planes, setup, tally)
-            with tally.timed("decode"):
-                for index, embedding in zip(chunk, embeddings, strict=True):
-                    plane_priors = _plane_priors(priors, axis, index)
-                    labels, answered[index] = _label_slice(embedding, by_slice[index], plane_priors, setup)
-                    take_slice(values, axis, index)[...] = labels
-                    bar.update()
-    with tally.timed("clean"):
-        values = clean_labels(values, volume.grid, setup.rules)
-    narrow = values.astype(np.uint8) if max(setup.tissues.indices) < 256 else values
-    return Segmentation(
-        labels=LabelMap(narrow, volume.grid, setup.tissues),
-        prompts=tuple(prompt for index in asked for prompt in by_slice[index]),
-        iou_predictions=tuple(iou for index in asked for iou in answered[index]),
-        placed=None,
-        tally=tally,
-    )
+            for index, embedding in zip(chunk, embeddings, strict=True):
+                with tally.timed("decode"):
+                    evidence = _slice_evidence(embedding, by_slice[index], _plane_priors(priors, axis, index), setup)
+                bar.update()
+                yield evidence
 
 
 def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> list[Embedding]:
@@ -195,23 +253,22 @@ def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> li
     return [embedding for embedding in found if embedding is not None]
 
 
-def _label_slice(
-    embedding: Embedding, prompts: Sequence[Prompt], priors: Mapping[int, NDArray[np.float32]] | None, setup: Setup
-) -> tuple[NDArray[np.uint16], list[float]]:
-    """Labels (rows, columns) of one slice and the IoU prediction of the mask chosen for each prompt."""
-    shape = embedding.slice_shape
-    answers: dict[int, list[tuple[Prompt, NDArray[np.float32]]]] = {}
+def _slice_evidence(
+    embedding: Embedding, prompts: Sequence[Prompt], priors: Mapping[int, Plane] | None, setup: Setup
+) -> Evidence:
+    answers: dict[int, list[tuple[Prompt, Plane]]] = {}
     chosen_iou = []
     for prediction in setup.model.decode(embedding, prompts):
         index = prediction.prompt.tissue_index
         best = int(np.argmax(candidate_scores(prediction, priors[index] if priors else None)))
         answers.setdefault(index, []).append((prediction.prompt, prediction.logits[best]))
         chosen_iou.append(float(prediction.iou_predictions[best]))
+    shape = embedding.slice_shape
     joined = {index: join_answers(of_tissue, shape, setup.rules) for index, of_tissue in answers.items()}
-    return fuse_slice(joined, priors, shape, setup.rules, setup.rules.weights(setup.tissues)), chosen_iou
+    return Evidence(prompts[0].slice_index, shape, joined, priors, tuple(prompts), tuple(chosen_iou))
 
 
-def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, NDArray[np.float32]] | None:
+def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, Plane] | None:
     if priors is None:
         return None
     return {t: take_slice(values, axis, index).astype(np.float32) / np.float32(255) for t, values in priors.items()}
