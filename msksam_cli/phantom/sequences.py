@@ -1,11 +1,6 @@
-"""How tissues answer MR sequences: relaxation at 3 T, sequences and signal equations.
+"""MR sequences and their signal equations.
 
-Times are in ms. Sources of relaxation times at 3 T: Gold et al. 2004 (AJR 183:343; cartilage, fluid, muscle, fat,
-marrow), Stanisz et al. 2005 (MRM 54:507; cartilage, muscle), Pai et al. 2008 (MRI 26:1215; T2 of cartilage and
-muscle), Jordan et al. 2013 (EJR 82:734), de Bazelaire et al. 2004 (Radiology 230:652; marrow, fat). Meniscus,
-ligament, tendon, skin and cortical bone lie within the ranges of reviews of short-T2 tissues and are rounded. Proton
-densities are apparent ones: muscle's is lowered by magnetisation transfer in multi-slice imaging, that of vessels by
-flow.
+Times are in ms. The relaxation times they weigh are in `relaxation.py`.
 """
 
 from __future__ import annotations
@@ -16,66 +11,25 @@ from types import MappingProxyType
 
 import numpy as np
 
-from msksam_cli.phantom import tissues
+from msksam_cli.phantom.relaxation import CARTILAGE, CORTICAL_BONE, FAT_PART, RELAXATION, Relaxation
 
+__all__ = [
+    "CARTILAGE",
+    "CORTICAL_BONE",
+    "RELAXATION",
+    "SEQUENCES",
+    "Relaxation",
+    "Sequence",
+    "reference_signal",
+    "tissue_signal",
+]
 
-@dataclass(frozen=True)
-class Relaxation:
-    """Magnetic properties of one tissue.
-
-    Attributes:
-        proton_density: relative to water.
-        t1_ms: longitudinal relaxation time of the water part.
-        t2_ms: transverse relaxation time of the water part.
-        t2_star_ms: the same with the field's inhomogeneity.
-        fat_fraction: part of the signal that is fat, 0 to 1.
-    """
-
-    proton_density: float
-    t1_ms: float
-    t2_ms: float
-    t2_star_ms: float
-    fat_fraction: float = 0.0
-
-
-_FAT_PART = Relaxation(0.95, 370.0, 133.0, 45.0, 1.0)
-CARTILAGE = Relaxation(0.86, 1200.0, 36.0, 24.0)
-_MENISCUS = Relaxation(0.55, 960.0, 11.0, 7.0)
-_LIGAMENT = Relaxation(0.45, 900.0, 11.0, 6.0)
-_TENDON = Relaxation(0.35, 750.0, 6.0, 3.0)
-_MUSCLE = Relaxation(0.60, 1420.0, 34.0, 22.0, 0.03)
-_MARROW = Relaxation(0.70, 1000.0, 40.0, 12.0, 0.85)
-CORTICAL_BONE = Relaxation(0.08, 220.0, 0.6, 0.5)
-
-RELAXATION: Mapping[int, Relaxation] = MappingProxyType(
-    {
-        tissues.FEMUR: _MARROW,
-        tissues.TIBIA: replace(_MARROW, fat_fraction=0.87),
-        tissues.PATELLA: replace(_MARROW, fat_fraction=0.90),
-        tissues.FIBULA: replace(_MARROW, fat_fraction=0.88),
-        tissues.FEMORAL_CARTILAGE: CARTILAGE,
-        tissues.MEDIAL_TIBIAL_CARTILAGE: replace(CARTILAGE, t2_ms=34.0),
-        tissues.LATERAL_TIBIAL_CARTILAGE: replace(CARTILAGE, t2_ms=33.0),
-        tissues.PATELLAR_CARTILAGE: replace(CARTILAGE, t2_ms=33.0),
-        tissues.MEDIAL_MENISCUS: _MENISCUS,
-        tissues.LATERAL_MENISCUS: _MENISCUS,
-        tissues.ANTERIOR_CRUCIATE: replace(_LIGAMENT, proton_density=0.50, t2_ms=13.0, t2_star_ms=8.0),
-        tissues.POSTERIOR_CRUCIATE: _LIGAMENT,
-        tissues.MEDIAL_COLLATERAL: _TENDON,
-        tissues.LATERAL_COLLATERAL: _TENDON,
-        tissues.PATELLAR_LIGAMENT: _TENDON,
-        tissues.QUADRICEPS_TENDON: _TENDON,
-        tissues.QUADRICEPS: _MUSCLE,
-        tissues.HAMSTRINGS: _MUSCLE,
-        tissues.GASTROCNEMIUS: _MUSCLE,
-        tissues.LEG_MUSCLES: _MUSCLE,
-        tissues.FAT: replace(_FAT_PART, fat_fraction=0.94, t1_ms=1000.0, t2_ms=40.0, t2_star_ms=25.0),
-        tissues.SKIN: Relaxation(0.60, 950.0, 30.0, 15.0, 0.1),
-        tissues.JOINT_FLUID: Relaxation(1.0, 3600.0, 700.0, 300.0),
-        tissues.POPLITEAL_VESSELS: Relaxation(0.12, 1600.0, 60.0, 45.0),
-    }
-)
-"""Relaxation per label value at 3 T; bones mean their marrow, the cortex is `CORTICAL_BONE`."""
+_DIXON_PARTS = {
+    "dixon-water": (1.0, 0.0),
+    "dixon-fat": (0.0, 1.0),
+    "dixon-in-phase": (1.0, 1.0),
+    "dixon-opposed-phase": (1.0, -1.0),
+}
 
 
 @dataclass(frozen=True)
@@ -84,13 +38,16 @@ class Sequence:
 
     Attributes:
         name: key in `SEQUENCES`.
-        kind: "spin-echo", "gradient-echo" or "dess".
+        kind: "spin-echo", "inversion-recovery", "gradient-echo", "dess", "spin-lock", or one image of a two-point
+            Dixon: "dixon-water", "dixon-fat", "dixon-in-phase", "dixon-opposed-phase".
         repetition_time_ms: between excitations.
-        echo_times_ms: one per echo.
+        echo_times_ms: one per image, except for a spin lock, whose images share the first.
         flip_angle_deg: of the excitation.
         fat_suppression: part of the fat signal removed, 0 to 1.
         snr: of cartilage in an average place, signal over noise sd.
         t1_factor: factor on T1 against 3 T (about 0.55 at 0.3 T).
+        inversion_time_ms: between inversion and excitation of an inversion recovery.
+        spin_lock_times_ms: one per image of a spin lock, empty for all others.
     """
 
     name: str
@@ -101,6 +58,21 @@ class Sequence:
     fat_suppression: float = 0.0
     snr: float = 25.0
     t1_factor: float = 1.0
+    inversion_time_ms: float = 0.0
+    spin_lock_times_ms: tuple[float, ...] = ()
+
+    @property
+    def timings_ms(self) -> tuple[tuple[float, float], ...]:
+        """Echo time and spin-lock time of each image."""
+        if self.spin_lock_times_ms:
+            return tuple((self.echo_times_ms[0], lock) for lock in self.spin_lock_times_ms)
+        return tuple((echo, 0.0) for echo in self.echo_times_ms)
+
+    def image(self, number: int) -> Sequence:
+        """The sequence with one of its images alone."""
+        if self.spin_lock_times_ms:
+            return replace(self, spin_lock_times_ms=(self.spin_lock_times_ms[number],))
+        return replace(self, echo_times_ms=(self.echo_times_ms[number],))
 
 
 SEQUENCES: Mapping[str, Sequence] = MappingProxyType(
@@ -110,35 +82,77 @@ SEQUENCES: Mapping[str, Sequence] = MappingProxyType(
             Sequence("pd-fs-tse", "spin-echo", 3200.0, (30.0,), 90.0, 0.90, 28.0),
             Sequence("pd-tse", "spin-echo", 3000.0, (27.0,), 90.0, 0.0, 30.0),
             Sequence("t2-fs-tse", "spin-echo", 4200.0, (68.0,), 90.0, 0.90, 16.0),
+            Sequence("t2-tse", "spin-echo", 4000.0, (85.0,), 90.0, 0.0, 16.0),
             Sequence("t1-tse", "spin-echo", 650.0, (11.0,), 90.0, 0.0, 28.0),
+            Sequence("t1-fs-tse", "spin-echo", 680.0, (11.0,), 90.0, 0.92, 24.0),
+            Sequence("stir-tse", "inversion-recovery", 4000.0, (40.0,), 90.0, 0.0, 15.0, inversion_time_ms=250.0),
             Sequence("dess", "dess", 16.3, (4.7,), 25.0, 0.96, 22.0),
             Sequence("t2-multi-echo", "spin-echo", 1800.0, tuple(10.0 * n for n in range(1, 8)), 90.0, 0.85, 30.0),
             Sequence("gre-t1", "gradient-echo", 20.0, (10.0,), 50.0, 0.0, 12.0, 0.55),
+            Sequence("gre-fs-t1", "gradient-echo", 10.0, (3.7,), 12.0, 0.94, 20.0),
+            Sequence("gre-t2-star", "gradient-echo", 550.0, (14.0,), 25.0, 0.0, 22.0),
+            Sequence(
+                "t2-star-multi-echo", "gradient-echo", 60.0, tuple(4.6 + 7.0 * n for n in range(6)), 25.0, 0.9, 22.0
+            ),
+            Sequence("t1-rho", "spin-lock", 10.0, (3.0,), 10.0, 0.92, 24.0, spin_lock_times_ms=(0.0, 10.0, 30.0, 60.0)),
+            *(Sequence(part, part, 6.0, (1.2 if "opposed" in part else 2.4,), 9.0, 0.0, 22.0) for part in _DIXON_PARTS),
         )
     }
 )
-"""Sequences by name; `dess` and `t2-multi-echo` follow the OAI protocol (Peterfy et al. 2008)."""
+"""Sequences by name; `dess` and `t2-multi-echo` follow the OAI protocol (Peterfy et al. 2008), `t1-rho` Li et al. 2008
+(MRM 59:298), the others what clinics use at 3 T, and `gre-t1` at 0.3 T."""
 
 
-def tissue_signal(relaxation: Relaxation, sequence: Sequence, echo_time_ms: float) -> float:
-    """Signal of a tissue: its water and fat parts by the sequence's equation, the fat part suppressed."""
-    water = relaxation.proton_density * _magnetisation(relaxation, sequence, echo_time_ms)
-    fat = _FAT_PART.proton_density * _magnetisation(_FAT_PART, sequence, echo_time_ms)
-    left = 1.0 - sequence.fat_suppression
-    return float((1 - relaxation.fat_fraction) * water + relaxation.fat_fraction * left * fat)
+def tissue_signal(
+    relaxation: Relaxation, sequence: Sequence, echo_time_ms: float, spin_lock_time_ms: float = 0.0
+) -> float:
+    """Signal of a tissue: its water and fat parts by the sequence's equation, the fat part suppressed.
+
+    Dixon's images hold the parts alone, their sum or their difference (Dixon 1984, Radiology 153:189); all other
+    sequences are read in phase.
+    """
+    timing = (echo_time_ms, spin_lock_time_ms)
+    water = (1 - relaxation.fat_fraction) * relaxation.proton_density * _magnetisation(relaxation, sequence, timing)
+    fat = relaxation.fat_fraction * FAT_PART.proton_density * _magnetisation(FAT_PART, sequence, timing)
+    of_water, of_fat = _DIXON_PARTS.get(sequence.kind, (1.0, 1.0 - sequence.fat_suppression))
+    return abs(of_water * water + of_fat * fat)
 
 
-def _magnetisation(tissue: Relaxation, sequence: Sequence, echo_time_ms: float) -> float:
-    e1 = np.exp(-sequence.repetition_time_ms / (tissue.t1_ms * sequence.t1_factor))
+def reference_signal(sequence: Sequence) -> float:
+    """Signal of cartilage in a sequence's first image, by which noise and scale are set.
+
+    All images of a Dixon share that of the sum, for cartilage holds no fat.
+    """
+    summed = replace(sequence, kind="dixon-in-phase") if sequence.kind in _DIXON_PARTS else sequence
+    return tissue_signal(CARTILAGE, summed, *summed.timings_ms[0])
+
+
+def _magnetisation(tissue: Relaxation, sequence: Sequence, timing: tuple[float, float]) -> float:
+    """Transverse magnetisation at the echo for unit density (equations: Bernstein et al. 2004, Handbook of MRI Pulse
+    Sequences, ch. 14 and 16).
+    """
+    echo_time_ms, spin_lock_time_ms = timing
+    t1_ms = tissue.t1_ms * sequence.t1_factor
+    e1 = float(np.exp(-sequence.repetition_time_ms / t1_ms))
     if sequence.kind == "spin-echo":
         return float((1 - e1) * np.exp(-echo_time_ms / tissue.t2_ms))
-    flip = np.radians(sequence.flip_angle_deg)
-    if sequence.kind == "gradient-echo":
-        ernst = np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1)
-        return float(ernst * np.exp(-echo_time_ms / tissue.t2_star_ms))
+    if sequence.kind == "inversion-recovery":
+        recovered = abs(1 - 2 * np.exp(-sequence.inversion_time_ms / t1_ms) + e1)
+        return float(recovered * np.exp(-echo_time_ms / tissue.t2_ms))
     if sequence.kind == "dess":
-        return _dess(tissue, sequence, echo_time_ms, float(e1))
+        return _dess(tissue, sequence, echo_time_ms, e1)
+    if sequence.kind == "spin-lock":
+        locked = np.exp(-spin_lock_time_ms / tissue.spin_lock_decay_ms)
+        return float(locked * np.exp(-echo_time_ms / tissue.t2_star_ms))
+    if sequence.kind == "gradient-echo" or sequence.kind in _DIXON_PARTS:
+        return float(_ernst(sequence.flip_angle_deg, e1) * np.exp(-echo_time_ms / tissue.t2_star_ms))
     raise ValueError(f"unknown kind of sequence {sequence.kind!r}")
+
+
+def _ernst(flip_angle_deg: float, e1: float) -> float:
+    """Steady state of a spoiled gradient echo (Ernst and Anderson 1966)."""
+    flip = np.radians(flip_angle_deg)
+    return float(np.sin(flip) * (1 - e1) / (1 - np.cos(flip) * e1))
 
 
 def _dess(tissue: Relaxation, sequence: Sequence, echo_time_ms: float, e1: float) -> float:

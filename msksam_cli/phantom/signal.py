@@ -1,24 +1,29 @@
-"""What a scanner would show of a label map: texture, cortical shells, the coil's shading and noise."""
+"""What a scanner would show of a label map: tissues with texture, the coil's shading and noise.
+
+Any label map will do: tissues are known by their names, else by their groups (see `relaxation_of`).
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, special
+from scipy import ndimage
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.phantom import tissues
-from msksam_cli.phantom.sequences import (
-    CARTILAGE,
-    CORTICAL_BONE,
-    RELAXATION,
-    SEQUENCES,
-    Relaxation,
-    Sequence,
-    tissue_signal,
+from msksam_cli.phantom.relaxation import CORTICAL_BONE, Relaxation, infiltrated, relaxation_of
+from msksam_cli.phantom.sequences import SEQUENCES, Sequence, reference_signal, tissue_signal
+from msksam_cli.phantom.texture import (
+    cortical_part,
+    depth_mm,
+    distance_to_metal_mm,
+    growth_plate_scars,
+    layers,
+    of_groups,
+    texture,
+    void,
 )
 
 __all__ = ["SEQUENCES", "Sequence", "ideal_echoes", "ideal_signal", "render", "scanned"]
@@ -26,58 +31,78 @@ __all__ = ["SEQUENCES", "Sequence", "ideal_echoes", "ideal_signal", "render", "s
 FloatImage = NDArray[np.float32]
 
 _FULL_SCALE = 1000.0
-_SHELL_BLUR_MM = 1.6
 _POINT_SPREAD_VOXELS = 0.45
 _TRABECULAR_SPIN_ECHO, _TRABECULAR_GRADIENT_ECHO = 0.07, 0.12
-_DEEP_LAYER_LOSS, _DEEP_LAYER_MM = 0.30, 1.6
-_SEPTUM_LOSS = 0.30
-_SCAR_LOSS = 0.35
-_SCAR_LEVELS_MM = {tissues.FEMUR: 33.0, tissues.TIBIA: -18.0, tissues.FIBULA: -24.0}
+_REFOCUSED = ("spin-echo", "inversion-recovery")
+_BLOOM_REFOCUSED_MM, _BLOOM_MM, _BLOOM_MM_PER_MS, _LARGEST_BLOOM_MM = 1.5, 2.0, 0.6, 10.0
+
+NO_INFILTRATION: Mapping[int, float] = {}
+"""Muscles as they are in health."""
 
 
-def render(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
+def render(
+    labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0, infiltration: Mapping[int, float] = NO_INFILTRATION
+) -> FloatImage:
     """What the scanner would show of a label map, (I, J, K) float32 with fluid or fat near 1000, 0 or more.
 
-    Equal seeds give equal anatomy texture and coil for every echo, and noise of their own.
+    Equal seeds give equal anatomy texture and coil for every image of a sequence, and noise of their own.
     """
-    signal = ideal_signal(labels, sequence, seed, echo)
+    signal = ideal_signal(labels, sequence, seed, echo, infiltration)
     return scanned(signal, labels.grid, sequence, seed, echo)
 
 
-def ideal_signal(labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
-    """Signal of one echo without coil and noise, (I, J, K) float32; see `ideal_echoes`."""
-    return ideal_echoes(labels, replace(sequence, echo_times_ms=(sequence.echo_times_ms[echo],)), seed)[0]
+def ideal_signal(
+    labels: LabelMap, sequence: Sequence, seed: int, echo: int = 0, infiltration: Mapping[int, float] = NO_INFILTRATION
+) -> FloatImage:
+    """Signal of one image of a sequence without coil and noise, (I, J, K) float32; see `ideal_echoes`."""
+    return ideal_echoes(labels, sequence.image(echo), seed, infiltration)[0]
 
 
-def ideal_echoes(labels: LabelMap, sequence: Sequence, seed: int) -> list[FloatImage]:
-    """Signals of all echoes without coil and noise: textured tissues, dark cortical shells, layered cartilage.
+def ideal_echoes(
+    labels: LabelMap, sequence: Sequence, seed: int, infiltration: Mapping[int, float] = NO_INFILTRATION
+) -> list[FloatImage]:
+    """Signals of all images without coil and noise: textured tissues, dark shells of bone, layered cartilage and discs.
 
-    Each tissue's relaxation varies by some per cent with the seed, equally for all echoes.
+    Each tissue's relaxation varies by some per cent with the seed, equally for all images. Metal leaves a void that
+    blooms with the echo time unless the echoes are refocused (Hargreaves et al. 2011, AJR 197:547; here its size alone,
+    without the shift of what lies round it).
+
+    Args:
+        labels: any label map.
+        sequence: how tissues are weighed.
+        seed: of texture and relaxation.
+        infiltration: part of a tissue that has turned into fat, by label value; see `infiltrated`.
     """
     rng = np.random.default_rng([seed, 1])
-    relaxation = {index: _varied(RELAXATION[index], rng) for index in labels.tissues.indices}
-    trabecular = _TRABECULAR_SPIN_ECHO if sequence.kind == "spin-echo" else _TRABECULAR_GRADIENT_ECHO
-    values = labels.values
-    texture = _texture(values, labels.grid, rng, trabecular)
-    bone = (values >= tissues.FEMUR) & (values <= tissues.FIBULA)
-    depth = _depth_in_bone_mm(bone, labels.grid)
-    shell = _cortical_part(depth, labels.grid) * bone
-    cartilage = (values >= tissues.FEMORAL_CARTILAGE) & (values <= tissues.PATELLAR_CARTILAGE)
-    texture *= 1 - _growth_plate_scars(values, labels.grid, rng)
-    texture *= 1 - np.float32(_DEEP_LAYER_LOSS) * np.clip(1 + depth / np.float32(_DEEP_LAYER_MM), 0, 1) * cartilage
+    relaxation = {
+        tissue.index: _varied(infiltrated(relaxation_of(tissue), infiltration.get(tissue.index, 0.0)), rng)
+        for tissue in labels.tissues
+    }
+    is_refocused = sequence.kind in _REFOCUSED
+    trabecular = _TRABECULAR_SPIN_ECHO if is_refocused else _TRABECULAR_GRADIENT_ECHO
+    factor = texture(labels, rng, trabecular, infiltration)
+    depth = depth_mm(of_groups(labels, ("bone", "vertebra")), labels.grid)
+    shell = cortical_part(labels, depth)
+    factor *= 1 - growth_plate_scars(labels, rng)
+    factor *= layers(labels, depth)
+    metal_mm = distance_to_metal_mm(labels)
     echoes = []
-    for echo_time in sequence.echo_times_ms:
-        table = np.zeros(256, dtype=np.float32)
+    for echo_time, spin_lock_time in sequence.timings_ms:
+        table = np.zeros(max(relaxation, default=0) + 1, dtype=np.float32)
         for index, tissue in relaxation.items():
-            table[index] = tissue_signal(tissue, sequence, echo_time)
-        cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time))
-        echoes.append(np.asarray(table[values] * texture * (1 - shell) + cortex * shell, dtype=np.float32))
+            table[index] = tissue_signal(tissue, sequence, echo_time, spin_lock_time)
+        cortex = np.float32(tissue_signal(CORTICAL_BONE, sequence, echo_time, spin_lock_time))
+        signal = table[labels.values] * factor * (1 - shell) + cortex * shell
+        if metal_mm is not None:
+            bloom_mm = _BLOOM_REFOCUSED_MM if is_refocused else _BLOOM_MM + _BLOOM_MM_PER_MS * echo_time
+            signal = signal * void(metal_mm, min(bloom_mm, _LARGEST_BLOOM_MM))
+        echoes.append(np.asarray(signal, dtype=np.float32))
     return echoes
 
 
 def scanned(signal: FloatImage, grid: Grid, sequence: Sequence, seed: int, echo: int = 0) -> FloatImage:
     """Add the point spread, the coil's smooth shading and Rician noise to an ideal signal; scale to about 1000."""
-    reference = tissue_signal(CARTILAGE, sequence, sequence.echo_times_ms[0])
+    reference = reference_signal(sequence)
     blurred = ndimage.gaussian_filter(signal, _POINT_SPREAD_VOXELS * _in_plane(grid))
     shaded = blurred * _coil(grid, np.random.default_rng([seed, 2]))
     noise = np.random.default_rng([seed, 3, echo])
@@ -95,6 +120,7 @@ def _varied(tissue: Relaxation, rng: np.random.Generator) -> Relaxation:
         tissue.t2_ms * (1 + 0.06 * t2),
         tissue.t2_star_ms * (1 + 0.06 * star),
         float(np.clip(tissue.fat_fraction * (1 + 0.03 * fat), 0, 0.99)),
+        tissue.spin_lock_decay_ms * (1 + 0.06 * t2),
     )
 
 
@@ -102,86 +128,6 @@ def _in_plane(grid: Grid) -> NDArray[np.float64]:
     """1 along the axes of the image plane, 0 along a much coarser slice axis."""
     spacing = np.array(grid.spacing_mm)
     return np.asarray(np.where(spacing > 1.6 * spacing.min(), 0.0, 1.0))
-
-
-def _depth_in_bone_mm(bone: NDArray[np.bool_], grid: Grid) -> FloatImage:
-    """Signed depth below the bone's surface in mm, true to about 3 mm: the inverse of a blurred edge."""
-    blurred = ndimage.gaussian_filter(bone.astype(np.float32), _SHELL_BLUR_MM / np.array(grid.spacing_mm), truncate=3)
-    depth = special.ndtri(np.clip(blurred, 1e-3, 1 - 1e-3)) * _SHELL_BLUR_MM
-    return np.asarray(depth, dtype=np.float32)
-
-
-def _cortical_part(depth: FloatImage, grid: Grid) -> FloatImage:
-    """Part of a voxel that is cortical bone: a thin plate under cartilage, thick in the shafts."""
-    height = _world_z_mm(grid)
-    thickness = 0.7 + 2.6 * np.clip((np.abs(height - 5) - 38) / 45, 0, 1)
-    edge = max(0.4, 0.5 * min(grid.spacing_mm))
-    return np.asarray(np.clip((thickness - depth) / (2 * edge) + 0.5, 0, 1), dtype=np.float32)
-
-
-def _world_z_mm(grid: Grid) -> FloatImage:
-    i, j, k = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in grid.shape), indexing="ij", sparse=True)
-    row = grid.affine[2].astype(np.float32)
-    return np.asarray(row[0] * i + row[1] * j + row[2] * k + row[3])
-
-
-def _texture(
-    values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator, trabecular: float
-) -> FloatImage:
-    """Multiplicative texture with mean about 1: trabeculae in bone, streaks in muscle, septa in fat."""
-    fine = _noise(grid, (0.6, 0.6, 0.6), rng)
-    broad = _noise(grid, (7.0, 7.0, 7.0), rng)
-    streaks = _noise(grid, (0.8, 0.8, 6.0), rng)
-    weights = np.zeros((256, 3), dtype=np.float32)
-    weights[tissues.FEMUR : tissues.FIBULA + 1] = (trabecular, 0.07, 0.03)
-    weights[tissues.FEMORAL_CARTILAGE : tissues.PATELLAR_CARTILAGE + 1] = (0.05, 0.08, 0.0)
-    weights[tissues.MEDIAL_MENISCUS : tissues.QUADRICEPS_TENDON + 1] = (0.10, 0.12, 0.06)
-    weights[tissues.QUADRICEPS : tissues.LEG_MUSCLES + 1] = (0.03, 0.05, 0.07)
-    weights[tissues.FAT] = (0.05, 0.07, 0.04)
-    weights[tissues.SKIN : tissues.POPLITEAL_VESSELS + 1] = (0.05, 0.08, 0.0)
-    texture = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
-    septa = np.exp(-((_noise(grid, (2.6, 2.6, 4.0), rng) / np.float32(0.10)) ** 2)) * (values == tissues.FAT)
-    return np.asarray(np.maximum(texture - np.float32(_SEPTUM_LOSS) * septa, 0.05), dtype=np.float32)
-
-
-def _growth_plate_scars(
-    values: NDArray[np.uint8] | NDArray[np.uint16], grid: Grid, rng: np.random.Generator
-) -> FloatImage:
-    """Darkening, 0 to 1, along the thin wavy lines that closed growth plates leave across femur and tibia."""
-    height = _world_z_mm(grid) + np.float32(2.2) * _noise(grid, (7.0, 7.0, 30.0), rng)
-    width = np.float32(max(0.6, 0.5 * min(grid.spacing_mm)))
-    loss = np.zeros(grid.shape, dtype=np.float32)
-    for bone, level in _SCAR_LEVELS_MM.items():
-        distance = (height - np.float32(level + rng.normal(0, 2))) / width
-        loss += np.float32(_SCAR_LOSS * rng.uniform(0.2, 1.0)) * np.exp(-(distance**2)) * (values == bone)
-    return loss
-
-
-def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
-    """Smooth noise of unit variance whose correlation lengths are given along the world's axes.
-
-    Long correlations are drawn on a coarser lattice and interpolated.
-    """
-    directions = np.abs(grid.affine[:3, :3]) / np.array(grid.spacing_mm)
-    sigma = (np.array(sigma_xyz_mm) @ directions) / directions.sum(axis=0) / np.array(grid.spacing_mm)
-    steps = np.maximum(1, np.floor(sigma / 1.5)).astype(int)
-    shape = [-(-n // step) + 1 for n, step in zip(grid.shape, steps, strict=True)]
-    drawn = rng.standard_normal(shape, dtype=np.float32)
-    smooth = ndimage.gaussian_filter(drawn, sigma / steps, mode="wrap", truncate=3)
-    smooth = (smooth - smooth.mean()) / max(float(smooth.std()), 1e-6)
-    for axis, step in enumerate(steps):
-        if step > 1:
-            smooth = _stretched(smooth, axis, int(step), grid.shape[axis])
-    return np.asarray(smooth[: grid.shape[0], : grid.shape[1], : grid.shape[2]], dtype=np.float32)
-
-
-def _stretched(coarse: FloatImage, axis: int, step: int, length: int) -> FloatImage:
-    """Linear interpolation along one axis from every `step`-th sample."""
-    positions = np.arange(length) / step
-    below = np.minimum(positions.astype(int), coarse.shape[axis] - 2)
-    part = np.moveaxis(coarse, axis, -1)
-    rest = (positions - below).astype(np.float32)
-    return np.asarray(np.moveaxis(part[..., below] * (1 - rest) + part[..., below + 1] * rest, -1, axis))
 
 
 def _coil(grid: Grid, rng: np.random.Generator) -> FloatImage:

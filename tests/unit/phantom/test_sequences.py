@@ -7,7 +7,7 @@ import pytest
 
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.sequences import RELAXATION, SEQUENCES, Relaxation, Sequence, tissue_signal
-from msksam_cli.phantom.tissues import KNEE_TISSUES
+from msksam_cli.core.terminology import TISSUES
 
 
 def signals(name: str) -> dict[int, float]:
@@ -16,7 +16,7 @@ def signals(name: str) -> dict[int, float]:
 
 
 def test_every_tissue_has_relaxation_times() -> None:
-    assert set(RELAXATION) == set(KNEE_TISSUES.indices)
+    assert set(RELAXATION) == set(TISSUES.indices)
     for relaxation in RELAXATION.values():
         assert 0 < relaxation.t2_star_ms <= relaxation.t2_ms < relaxation.t1_ms
 

@@ -44,7 +44,7 @@ def test_one_echo_alone_equals_the_same_among_all() -> None:
 
 def test_bone_has_a_dark_shell_as_thick_on_coarse_axes_as_on_fine_ones() -> None:
     values = np.zeros((60, 44, 30), dtype=np.uint8)
-    values[10:-10, 8:-8, 6:-6] = tissues.FEMUR
+    values[10:-10, 8:-8, 6:-6] = tissues.PATELLA
     labels = LabelMap(values, Grid(values.shape, np.diag([0.5, 0.7, 1.0, 1.0])), KNEE_TISSUES)
     image = ideal_signal(labels, SEQUENCES["t1-tse"], seed=1)
     marrow = np.median(image[20:-20, 15:-15, 11:-11])
