@@ -17,6 +17,8 @@ from msksam_cli.training.planes import Plane, smooth_noise
 Image = NDArray[np.float32]
 
 _CORTEX_MM = (0.4, 2.2)
+_WEAK_SHARE = 0.2
+_WEAK_CONTRAST = (0.15, 0.6)
 
 
 def render_plane(
@@ -41,7 +43,7 @@ def render_plane(
         if cortex_level is not None and plane.shelled:
             image = np.where(_shell(labels, plane, cortex_mm), cortex_level, image)
         drawn.append(image)
-    return _degrade(np.mean(drawn, axis=0, dtype=np.float32), rng)
+    return degrade(np.mean(drawn, axis=0, dtype=np.float32), rng)
 
 
 def _level_table(levels: Mapping[int, float] | None, rng: np.random.Generator) -> Image:
@@ -49,6 +51,8 @@ def _level_table(levels: Mapping[int, float] | None, rng: np.random.Generator) -
     table[0] = rng.uniform(0, 0.1) if rng.random() < 0.8 else rng.uniform(0, 1)
     for label, level in (levels or {}).items():
         table[label] = level * float(rng.normal(1.0, 0.08))
+    if rng.random() < _WEAK_SHARE:
+        table[1:] = table[1:].mean() + rng.uniform(*_WEAK_CONTRAST) * (table[1:] - table[1:].mean())
     return table
 
 
@@ -59,7 +63,7 @@ def _shell(labels: NDArray[np.uint8], plane: Plane, cortex_mm: float) -> NDArray
     return np.asarray(solid & (ndimage.binary_dilation(edge, iterations=reach) if reach else edge))
 
 
-def _degrade(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+def degrade(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Blur, bias field, noise, contrast curve and window, as a scanner and a viewer would."""
     side_px = image.shape[0]
     blurred = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.1, 2))

@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from msksam_cli.core.volume import LabelMap
+from msksam_cli.phantom.tissues import TUMOUR
 from msksam_cli.training.contrast import render_plane
-from msksam_cli.training.planes import Plane, cut_plane, random_shapes
+from msksam_cli.training.planes import Plane, cut_plane, random_shapes, with_lesions
 from msksam_cli.training.questions import Question, sample_questions
+from msksam_cli.training.scanned import ScannedSlice, cut_scanned
 
 Levels = Callable[[np.random.Generator], Mapping[int, float] | None]
 
@@ -60,6 +62,9 @@ class PhantomBatches(Dataset[Batch]):
         length: batches in all.
         seed: base of all randomness.
         shapes_share: share of images that show random shapes.
+        scanned: labelled slices of real scans.
+        scanned_share: share of images that show them.
+        lesion_share: share of anatomical planes with masses drawn into them.
     """
 
     def __init__(
@@ -73,6 +78,9 @@ class PhantomBatches(Dataset[Batch]):
         length: int,
         seed: int,
         shapes_share: float,
+        scanned: Sequence[ScannedSlice] = (),
+        scanned_share: float = 0.0,
+        lesion_share: float = 0.0,
     ) -> None:
         self._label_maps = label_maps
         self._levels = levels
@@ -82,6 +90,9 @@ class PhantomBatches(Dataset[Batch]):
         self._length = length
         self._seed = seed
         self._shapes_share = shapes_share if label_maps else 1.0
+        self._scanned = scanned
+        self._scanned_share = scanned_share if scanned else 0.0
+        self._lesion_share = lesion_share
 
     def __len__(self) -> int:
         return self._length
@@ -106,12 +117,19 @@ class PhantomBatches(Dataset[Batch]):
 
     def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Question]]:
         while True:
-            anatomy = rng.random() >= self._shapes_share
-            plane: Plane
-            if anatomy:
-                plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
-            else:
-                plane = random_shapes(self._side_px, rng)
+            image, plane = self._show(rng)
             questions = sample_questions(plane, self._questions, rng)
             if questions:
-                return render_plane(plane, rng, self._levels(rng) if anatomy else None), questions
+                return image, questions
+
+    def _show(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Plane]:
+        """A scanned slice, random shapes, or a cut through anatomy, and what can be asked about it."""
+        if rng.random() < self._scanned_share:
+            return cut_scanned(self._scanned[int(rng.integers(len(self._scanned)))], self._side_px, rng)
+        if rng.random() < self._shapes_share:
+            plane = random_shapes(self._side_px, rng)
+            return render_plane(plane, rng), plane
+        plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
+        if rng.random() < self._lesion_share:
+            plane = with_lesions(plane, TUMOUR, rng)
+        return render_plane(plane, rng, self._levels(rng)), plane

@@ -7,7 +7,7 @@ anatomy it was shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,8 @@ from msksam_cli.core.volume import LabelMap
 Labels = NDArray[np.uint8]
 
 _MAX_TILT_DEG = 12.0
-_FIELD_MM = (70.0, 190.0)
+_FIELD_MM = (70.0, 330.0)
+_BEYOND = 1.15
 _SLAB_MM = (0.0, 4.0)
 _THIN_GROUPS = frozenset({"cartilage", "meniscus", "ligament", "skin"})
 _SHELL_GROUPS = frozenset({"bone", "vertebra"})
@@ -30,11 +31,13 @@ class Plane:
     """One slice to be rendered.
 
     Attributes:
-        slabs: (D, S, S) uint8 labels of D parallel planes across the slice thickness; the middle one is the truth.
+        slabs: (D, S, S) uint8 drawn labels of D parallel planes across the slice thickness; the middle one is the
+            truth.
         pixel_mm: side of a pixel in mm.
         shelled: labels drawn with a dark cortical shell.
         thin: labels whose prompts are cut into tiles.
         weights: label → relative chance to be asked for.
+        whole_of: drawn label → label of the whole it is a part of; a part has its own grey level.
     """
 
     slabs: NDArray[np.uint8]
@@ -42,30 +45,40 @@ class Plane:
     shelled: frozenset[int]
     thin: frozenset[int]
     weights: dict[int, float]
+    whole_of: dict[int, int] = field(default_factory=dict)
 
     @property
     def truth(self) -> Labels:
-        """(S, S) labels of the middle plane."""
-        return np.asarray(self.slabs[len(self.slabs) // 2])
+        """(S, S) labels of the middle plane, parts counted to their wholes."""
+        table = np.arange(256, dtype=np.uint8)
+        for part, whole in self.whole_of.items():
+            table[part] = whole
+        return np.asarray(table[self.slabs[len(self.slabs) // 2]])
 
 
 _GROUP_WEIGHT = {
     "bone": 2.0,
+    "vertebra": 2.0,
+    "disc": 2.5,
     "cartilage": 2.5,
     "meniscus": 2.5,
     "ligament": 0.6,
-    "muscle": 0.4,
+    "muscle": 0.8,
+    "fluid": 0.3,
     "fat": 0.2,
     "skin": 0.0,
+    "other": 0.4,
 }
+_FIRST_SHAPE = 160
+_FIRST_PART, _LAST_PART = 200, 255
 
 
 def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Plane:
     """A random cut of side `side_px` through a label map: any plane, tilt, field of view and thickness."""
-    field_mm = float(np.exp(rng.uniform(*np.log(_FIELD_MM))))
-    pixel_mm = field_mm / side_px
-    axes = _random_axes(rng)
     extent_mm = np.array(label_map.grid.shape) * np.array(label_map.grid.spacing_mm)
+    widest_mm = float(np.clip(_BEYOND * np.median(extent_mm), 2 * _FIELD_MM[0], _FIELD_MM[1]))
+    pixel_mm = float(np.exp(rng.uniform(np.log(_FIELD_MM[0]), np.log(widest_mm)))) / side_px
+    axes = _random_axes(rng)
     reach_mm = np.maximum(extent_mm / 2 - 12.0, 0.0) * np.array([0.75, 0.75, 0.85])
     centre_mm = label_map.grid.centre_mm + rng.uniform(-1, 1, 3) * reach_mm * _toward_centre(rng)
     thickness_mm = rng.uniform(*_SLAB_MM)
@@ -125,22 +138,52 @@ def _rotation(axis: int, angle_rad: float) -> NDArray[np.float64]:
 def random_shapes(side_px: int, rng: np.random.Generator) -> Plane:
     """A plane of 3 to 14 overlapping random shapes over a background of 1 to 3 noise regions.
 
-    Labels 1 to 3 are background and never asked for; some shapes carry a dark shell, as bones do.
+    The background is never asked for. Some shapes carry a dark shell, as bones do, some are mottled. No label is one
+    of the tissue table's.
     """
     y, x = np.mgrid[0:side_px, 0:side_px].astype(np.float32) / side_px
     regions = int(rng.integers(1, 4))
     noise = smooth_noise(side_px, rng.uniform(0.08, 0.3), rng)
     edges = np.quantile(noise, np.linspace(0, 1, regions + 1)[1:-1])
-    labels = (1 + np.digitize(noise, edges)).astype(np.uint8)
+    labels = (_FIRST_SHAPE - 3 + np.digitize(noise, edges)).astype(np.uint8)
     count = int(rng.integers(3, 15))
     aligned = rng.random() < 0.3
     base = rng.uniform(0, np.pi)
     for shape in range(count):
         angle = base + rng.normal(0, 0.15) if aligned else rng.uniform(0, np.pi)
         mask = _random_mask(x, y, float(angle), rng)
-        labels[mask] = 4 + shape
-    shelled = frozenset(4 + shape for shape in range(count) if rng.random() < 0.35)
-    return Plane(labels[None], 100.0 / side_px, shelled, frozenset(), {4 + shape: 1.0 for shape in range(count)})
+        labels[mask] = _FIRST_SHAPE + shape
+    shelled = frozenset(_FIRST_SHAPE + shape for shape in range(count) if rng.random() < 0.35)
+    plane = Plane(
+        labels[None], 100.0 / side_px, shelled, frozenset(), {_FIRST_SHAPE + shape: 1.0 for shape in range(count)}
+    )
+    mottled = [_FIRST_SHAPE + shape for shape in range(count) if rng.random() < 0.35]
+    return _with_parts(plane, mottled, rng)
+
+
+def with_lesions(plane: Plane, label: int, rng: np.random.Generator) -> Plane:
+    """The plane with one or two masses of several grey levels in it, asked for as `label`."""
+    side_px = plane.truth.shape[0]
+    y, x = np.mgrid[0:side_px, 0:side_px].astype(np.float32) / side_px
+    slabs = plane.slabs.copy()
+    for _ in range(int(rng.integers(1, 3))):
+        mass = _random_mask(x, y, float(rng.uniform(0, np.pi)), rng)
+        slabs[:, mass & (plane.slabs[len(slabs) // 2] > 0)] = label
+    return _with_parts(replace(plane, slabs=slabs, weights={**plane.weights, label: 1.5}), [label], rng)
+
+
+def _with_parts(plane: Plane, labels: list[int], rng: np.random.Generator) -> Plane:
+    """The plane with regions of other grey levels inside some labels, as in a mass or a worn disc."""
+    side_px, slabs, whole_of = plane.truth.shape[0], plane.slabs.copy(), dict(plane.whole_of)
+    part = max([_FIRST_PART - 1, *whole_of]) + 1
+    for label in labels:
+        noise = smooth_noise(side_px, float(np.exp(rng.uniform(np.log(0.02), np.log(0.2)))), rng)
+        for threshold in rng.uniform(0.0, 1.2, int(rng.integers(1, 3))):
+            if part <= _LAST_PART:
+                slabs[(slabs == label) & ((noise if rng.random() < 0.5 else -noise) > threshold)] = part
+                whole_of[part] = label
+                part += 1
+    return replace(plane, slabs=slabs, whole_of=whole_of)
 
 
 def _random_mask(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.terminology import TISSUES as TISSUES_OF_ALL_REGIONS
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.training.planes import cut_plane, random_shapes, smooth_noise
+from msksam_cli.training.planes import cut_plane, random_shapes, smooth_noise, with_lesions
 
 TISSUES = TissueTable(
     (Tissue(1, "femur", group="bone"), Tissue(2, "cartilage", group="cartilage"), Tissue(3, "skin", group="skin"))
@@ -77,8 +78,33 @@ def test_random_shapes_ask_for_shapes_and_never_for_the_background():
         plane = random_shapes(48, np.random.default_rng(seed))
         assert plane.truth.shape == (48, 48)
         assert plane.truth.min() >= 1
-        assert min(plane.weights) == 4
-        assert plane.truth.max() <= max(plane.weights)
+        wholes = set(np.unique(plane.truth)) - set(plane.weights)
+        assert wholes and max(wholes) < min(plane.weights)
+        assert len(wholes) <= 3
+        assert not set(plane.weights) & set(TISSUES_OF_ALL_REGIONS.indices)
+
+
+def test_parts_have_labels_of_their_own_in_what_is_drawn_and_count_to_their_whole_in_the_truth():
+    planes = [random_shapes(64, np.random.default_rng(seed)) for seed in range(12)]
+    mottled = [plane for plane in planes if set(plane.whole_of) & set(np.unique(plane.slabs))]
+    assert mottled
+    for plane in mottled:
+        drawn = plane.slabs[0]
+        assert not set(plane.whole_of) & set(np.unique(plane.truth))
+        for part, whole in plane.whole_of.items():
+            assert (plane.truth[drawn == part] == whole).all()
+
+
+def test_lesions_lie_in_the_body_and_are_asked_for(block):
+    for seed in range(20):
+        plane = cut_plane(block, 48, np.random.default_rng(seed))
+        changed = with_lesions(plane, 9, np.random.default_rng(seed))
+        mass = changed.truth == 9
+        assert (plane.truth[mass] > 0).all()
+        np.testing.assert_array_equal(changed.truth[~mass], plane.truth[~mass])
+        assert changed.weights[9] > 0
+        assert 9 not in plane.weights
+    assert any((with_lesions(plane, 9, np.random.default_rng(s)).truth == 9).any() for s in range(9))
 
 
 @pytest.mark.parametrize("side_px", [16, 33, 64])
