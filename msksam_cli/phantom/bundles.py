@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from msksam_cli.phantom.fields import Field, Mask, Points
+from msksam_cli.phantom.fields import Field, Mask, Points, Vector
 
 _STEP_MM = 0.5
 _REACH_MM = 14.0
@@ -37,6 +37,12 @@ class Box:
             (float(points.u.min()), float(points.y.min()), float(points.z.min())),
             (float(points.u.max()), float(points.y.max()), float(points.z.max())),
         )
+
+    def near(self, path: Sequence[Vector], reach_mm: float) -> bool:
+        """Whether a point in the box can lie within `reach_mm` of a polyline, or of one point."""
+        corners = np.asarray(path)
+        low, high = corners.min(axis=0) - reach_mm, corners.max(axis=0) + reach_mm
+        return bool((low < self.high).all() and (high > self.low).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import hip_muscles as template
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bundles import Box, Bundle, inside_muscle, pack, streaks
-from msksam_cli.phantom.fields import Field, Mask, Points, band, ellipsoid, ramp, smooth_union
+from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ellipsoid, ramp, smooth_union
 from msksam_cli.phantom.hip_bones import HipBones
 from msksam_cli.phantom.hip_joint import REACH_MM, HipJoint
 from msksam_cli.phantom.hip_shape import HipShape, sample_hip_shape
@@ -137,15 +137,15 @@ class _Hip:
         """Labels of points inside the fascia."""
         box = Box.of(points)
         labels = self._soft(points, fascia, box)
-        femur, pelvis = self.joint.bones.femur(points), self.joint.bones.pelvis(points)
+        femur, pelvis = self.joint.bones.femur(points, box), self.joint.bones.pelvis(points, box)
         _paint_tubes((*template.VESSELS, template.NERVE), points, box, labels)
-        self._paint_rotators(points, labels)
-        labels[(femur < _PERIOSTEUM_MM) | (pelvis < _PERIOSTEUM_MM)] = tissues.INTERMUSCULAR_FAT
+        self._paint_rotators(points, box, labels)
         for tube in template.SACRUM:
             if tube.reaches(box):
                 field = tube(points)
                 labels[field < _PERIOSTEUM_MM] = tissues.INTERMUSCULAR_FAT
                 labels[field < 0] = tissues.SACRUM
+        labels[(femur < _PERIOSTEUM_MM) | (pelvis < _PERIOSTEUM_MM)] = tissues.INTERMUSCULAR_FAT
         near = (np.abs(points.u) < REACH_MM) & (np.abs(points.y) < REACH_MM) & (np.abs(points.z) < REACH_MM)
         if near.any():
             painted = labels[near]
@@ -161,14 +161,15 @@ class _Hip:
         """Muscles, organs and the fat round them."""
         packed = pack(self.muscles, points)
         muscle = inside_muscle(packed, self.shape.fill_mm / self.size, 2 * self.shape.septum_mm / self.size)
-        muscle &= (packed.tissue != tissues.INTERMUSCULAR_FAT) & (fascia < -0.6)
+        hollow = packed.tissue == tissues.FAT
+        muscle &= (packed.tissue != tissues.INTERMUSCULAR_FAT) & ~hollow & (fascia < -0.6)
         labels = np.where(muscle, packed.tissue, np.uint8(tissues.INTERMUSCULAR_FAT)).astype(np.uint8)
-        labels[~muscle & (packed.field * self.size > self.shape.fill_mm + 2.0)] = tissues.FAT
+        labels[~muscle & (hollow | (packed.field * self.size > self.shape.fill_mm + 2.0))] = tissues.FAT
         labels[muscle & self._streaked(points, packed.tissue)] = tissues.INTERMUSCULAR_FAT
         if template.CAVITY.reaches(box):
             cavity = (template.CAVITY(points) < 0) & (packed.field > 0)
             labels[cavity] = self._organs(points.select(cavity))
-        for wall in template.ABDOMINAL_WALL:
+        for wall in template.TRUNK_WALL:
             if wall.reaches(box):
                 labels[(wall(points) < 0) & (packed.field > 1)] = tissues.PELVIC_ORGANS
         return labels
@@ -191,13 +192,20 @@ class _Hip:
         labels[bladder < 0] = tissues.BLADDER
         return labels
 
-    def _paint_rotators(self, points: Points, labels: Labels) -> None:
-        """The tendons of both obturators behind the joint, from the pelvis to the trochanter."""
+    def _paint_rotators(self, points: Points, box: Box, labels: Labels) -> None:
+        """Short muscles and tendons that run sideways from the pelvis to the trochanter."""
         u, y, z = self.joint.bones.base
-        inner = band(points, [(-45, -34, -12), (-26, -46, -10), (u - 4, y - 10, 2)], (0, 0.2, 1), 8.0, 4.0)
-        labels[inner < 0] = tissues.OBTURATOR_INTERNUS
-        outer = band(points, [(-20, -4, -30), (4, -24, -26), (u - 6, y - 12, z + 18)], (0, 0.2, 1), 6.0, 4.5)
-        labels[outer < 0] = tissues.OBTURATOR_EXTERNUS
+        cords: tuple[tuple[int, list[Vector], float, float], ...] = (
+            (tissues.PIRIFORMIS, [(-68, -74, 46), (-46, -62, 42), (-14, -44, 27)], 13.0, 6.5),
+            (tissues.PIRIFORMIS, [(-14, -44, 27), (u - 2, y - 8, 6)], 6.5, 4.5),
+            (tissues.OBTURATOR_INTERNUS, [(-45, -34, -12), (-28, -47, -10), (u - 4, y - 10, 0)], 7.0, 4.0),
+            (tissues.OBTURATOR_EXTERNUS, [(-20, -4, -30), (4, -24, -26), (u - 6, y - 12, z + 18)], 6.0, 4.5),
+        )
+        for tissue, path, wide, deep in cords:
+            if box.near(path, wide + 2):
+                field = band(points, path, (0, 0.2, 1), wide, deep)
+                labels[field < 1.0] = tissues.INTERMUSCULAR_FAT
+                labels[field < 0] = tissue
 
     def _streaked(self, points: Points, tissue: NDArray[np.uint8]) -> Mask:
         """Where streaks of fat run through the muscles, in patches."""

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bundles import bundle
+from msksam_cli.phantom.bundles import Box, bundle
 from msksam_cli.phantom.fields import (
     Field,
     Points,
@@ -28,6 +28,7 @@ _FOSSA: Vector = (-0.66, -0.08, -0.74)
 _JOINT_GAP_MM = 0.4
 _LIP_COSINE, _LIP_WIDTH = 0.52, 0.16
 _SYMPHYSIS_MM = 86.0
+_FAR_MM = 100.0
 
 _SHAFT = bundle(
     tissues.FEMUR,
@@ -130,20 +131,21 @@ class HipBones:
         """Points relative to the shaft's axis; heights stay the head's."""
         return points.shifted(u=-self.base[0], y=-self.base[1])
 
-    def femur(self, points: Points) -> Field:
-        """Field of the proximal femur."""
-        shaft = _SHAFT(self.shaft_points(points))
+    def femur(self, points: Points, box: Box) -> Field:
+        """Field of the proximal femur, right within about 20 mm; `box` bounds the points."""
         u, y, z = self.base
-        lesser = ellipsoid(points, (u - 17, y - 13, z - 36), (10, 9, 13))
-        shaft = smooth_union(shaft, lesser, 6.0)
-        greater = ellipsoid(points, (u + 9, y - 8, -10), (12, 19, 21))
-        shaft = smooth_union(shaft, greater, 8.0)
+        if not box.near([(0, 0, 0), self.base, (u, y, -260)], 50.0):
+            return np.full(points.u.shape, _FAR_MM, dtype=np.float32)
+        shaft = _SHAFT(self.shaft_points(points))
+        shaft = smooth_union(shaft, ellipsoid(points, (u - 17, y - 13, z - 36), (10, 9, 13)), 6.0)
+        shaft = smooth_union(shaft, ellipsoid(points, (u + 9, y - 8, -10), (12, 19, 21)), 8.0)
+        if not box.near([(0, 0, 0), self.base], 50.0):
+            return shaft
         along = np.array(self.neck)
         upright = np.array([0.0, 0.0, 1.0]) - along[2] * along
         size = self.head_radius / 23.5
         neck = band(points, [(0.0, 0.0, 0.0), self.base], tuple(upright), 15.5 * size, 12.5 * size)
-        head = self._head(points)
-        return smooth_union(smooth_union(shaft, neck, 7.0), head, 3.5)
+        return smooth_union(smooth_union(shaft, neck, 7.0), self._head(points), 3.5)
 
     def _head(self, points: Points) -> Field:
         radius = norm(points)
@@ -161,18 +163,22 @@ class HipBones:
         waves = [np.sin(np.float32(r[0]) * c + np.float32(p)) for r, p, c in zip(rates, phases, points, strict=True)]
         return np.asarray(np.float32(0.7) + np.float32(0.13) * (waves[0] + waves[1] + waves[2]))
 
-    def pelvis(self, points: Points) -> Field:
-        """Field of the hip bone with its socket."""
-        radius, height = norm(points), dot(points, self.opening)
-        rim = np.float32(SOCKET_RIM_MM + 0.7 * self.lips) * np.ones_like(height)
-        cup = smooth_intersection(
-            np.asarray(radius - np.float32(self.socket_radius + _WALL_MM)), np.asarray(height - rim), 2.0
-        )
-        bone = smooth_union(cup, _WING(points), 8.0)
-        bone = smooth_union(bone, _SACROILIAC(points), 8.0)
-        column = smooth_union(_ISCHIUM(points), ellipsoid(points, _SPINE, (7, 9, 9)), 6.0)
-        bone = smooth_union(bone, column, 6.0)
-        bone = smooth_union(bone, self._pubis(points), 6.0)
+    def pelvis(self, points: Points, box: Box) -> Field:
+        """Field of the hip bone with its socket, right within about 10 mm; `box` bounds the points."""
+        bone = np.full(points.u.shape, _FAR_MM, dtype=np.float32)
+        for tube in (_WING, _SACROILIAC, _ISCHIUM):
+            if tube.reaches(box, 20.0):
+                bone = smooth_union(bone, tube(points), 8.0)
+        if box.near([_SPINE], 30.0):
+            bone = smooth_union(bone, ellipsoid(points, _SPINE, (7, 9, 9)), 6.0)
+        if box.near([*_RAMUS, *_LOWER_RAMUS], 30.0):
+            bone = smooth_union(bone, self._pubis(points), 6.0)
+        if not box.near([(0, 0, 0)], self.socket_radius + _WALL_MM + 15.0):
+            return bone
+        radius = norm(points)
+        rim = np.asarray(dot(points, self.opening) - np.float32(SOCKET_RIM_MM + 0.7 * self.lips))
+        wall = np.asarray(radius - np.float32(self.socket_radius + _WALL_MM))
+        bone = smooth_union(bone, smooth_intersection(wall, rim, 2.0), 8.0)
         depth = np.float32(_FOSSA_DEPTH_MM) * self.fossa(points)
         return smooth_difference(bone, np.asarray(radius - np.float32(self.socket_radius) - depth), 1.0)
 

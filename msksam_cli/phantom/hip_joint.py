@@ -55,10 +55,11 @@ class HipJoint:
     def _head_layer(self, points: Points, radius: Field) -> Field:
         """Thickness on the head, thickest on top, none on the fovea and towards the neck."""
         unit = np.maximum(radius, np.float32(1))
-        towards_neck = dot(points, self.bones.neck) / unit
-        fovea = ramp(dot(points, _FOVEA) / unit, 0.965, 0.985)
+        towards_neck = np.asarray(dot(points, self.bones.neck) / unit, dtype=np.float32)
+        fovea = ramp(np.asarray(dot(points, _FOVEA) / unit, dtype=np.float32), 0.965, 0.985)
         top = 0.8 + 0.2 * points.z / unit
-        return np.asarray(np.float32(self.femoral_cartilage) * top * ramp(towards_neck, 0.48, 0.12) * (1 - fovea))
+        thickness = np.float32(self.femoral_cartilage) * top * ramp(towards_neck, 0.48, 0.12) * (1 - fovea)
+        return np.asarray(thickness, dtype=np.float32)
 
     def _socket_layer(self, points: Points, radius: Field, fossa: Field) -> Field:
         """Thickness in the socket, thickest towards the rim on top."""
