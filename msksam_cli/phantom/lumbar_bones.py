@@ -19,8 +19,8 @@ from msksam_cli.phantom.fields import (
 )
 from msksam_cli.phantom.lumbar_column import BodySize, DiscSize, Frame
 
-_WAIST_WIDTH, _WAIST_FRONT, _WAIST_BACK = 0.11, 0.09, 0.045
-_NOTCH, _NOTCH_WIDTH = 0.10, 0.5
+_WAIST_WIDTH, _WAIST_FRONT, _WAIST_BACK = 0.11, 0.09, 0.035
+_NOTCH, _NOTCH_WIDTH = 0.07, 0.5
 _RIM = 0.88
 _RIM_EDGE_MM = 2.2
 _DISC_OVERLAP_MM = 0.8
@@ -35,8 +35,8 @@ _PEDICLE_HALF_HEIGHT = (7.0, 7.6, 7.8, 7.6, 7.4, 7.2, 7.2, 7.4)
 _CANAL_HALF_WIDTH = (0.82, 0.86, 0.90, 0.95, 0.97, 1.0, 1.04, 1.12)
 _TRANSVERSE_REACH = (27.0, 25.0, 26.0, 36.0, 40.0, 45.0, 43.0, 46.0)
 _SPINOUS_LENGTH = (27.0, 26.0, 25.0, 28.0, 30.0, 30.0, 27.0, 21.0)
-_SPINOUS_DROP = (20.0, 15.0, 9.0, 5.0, 4.0, 4.0, 4.0, 6.0)
-_SPINOUS_HALF_HEIGHT = (5.5, 6.0, 7.5, 9.5, 10.5, 10.5, 9.5, 7.0)
+_SPINOUS_DROP = (20.0, 15.0, 9.0, 6.0, 5.0, 5.0, 4.0, 5.0)
+_SPINOUS_HALF_HEIGHT = (6.0, 7.0, 9.0, 11.5, 12.5, 12.5, 11.5, 8.5)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def posterior_elements(local: Points, size: BodySize, level: int, canal_mm: tupl
         canal_mm: width and depth of the bony canal of L3.
     """
     half = Points(np.abs(local.u), local.y, local.z)
-    scale = size.height / 27.5
+    scale = size.height / 28.5
     wall = -sum(size.half_depth) / 2
     canal = canal_mm[0] / 2 * _CANAL_HALF_WIDTH[level]
     roof = wall - canal_mm[1]
@@ -158,7 +158,7 @@ def posterior_elements(local: Points, size: BodySize, level: int, canal_mm: tupl
 def _spinous(half: Points, level: int, roof: float, scale: float) -> Field:
     end = roof - 4.0 - _SPINOUS_LENGTH[level] * scale
     path = ((0.0, roof - 6.0, -7.0 * scale), (0.0, end, -(8.0 + _SPINOUS_DROP[level]) * scale))
-    return band(half, path, (0, 0.1, 1), _SPINOUS_HALF_HEIGHT[level] * scale, 3.2)
+    return band(half, path, (0, 0.1, 1), _SPINOUS_HALF_HEIGHT[level] * scale, 3.6)
 
 
 _SACRAL_HALF_WIDTH = (0.52, 0.44, 0.37, 0.31, 0.25)
@@ -228,7 +228,7 @@ def rods(points: Points, ends: tuple[Vector, Vector]) -> Field:
 
 def screw_ends(size: BodySize, level: int, canal_mm: tuple[float, float]) -> tuple[Vector, Vector]:
     """Head and tip of the right screw in the body's frame."""
-    scale = size.height / 27.5
+    scale = size.height / 28.5
     wall = -sum(size.half_depth) / 2
     x = canal_mm[0] / 2 * _CANAL_HALF_WIDTH[level] + _PEDICLE_HALF_WIDTH[level] * scale
     return (x + 5.0, wall - 27.0, 6.0 * scale), (x * 0.55, -wall * 0.55, 3.0 * scale)

@@ -21,15 +21,15 @@ class LumbarShape:
     How the other levels compare with L3 is fixed (Panjabi 1992; Berry 1987; Zhou 2000).
 
     Attributes:
-        body_width_mm: upper end plate of L3 from side to side, 46.5 ± 3.5 (Zhou 2000; Panjabi 1992; Berry 1987).
+        body_width_mm: upper end plate of L3 from side to side, 47 ± 3.5 (Zhou 2000; Panjabi 1992; Berry 1987).
         body_depth_mm: upper end plate of L3 from front to back, 34.5 ± 2.6 (Zhou 2000; Panjabi 1992).
-        body_height_mm: mean height of L3, 27.5 ± 1.8 (Berry 1987; Zhou 2000).
-        disc_height_mm: L3-L4 between the rims, 9.6 ± 1.3 (Shao 2002; Frobin 1997; Zhou 2000).
+        body_height_mm: mean height of L3, 28.5 ± 1.9 (Berry 1987; Zhou 2000).
+        disc_height_mm: L3-L4 between the rims, 10.4 ± 1.1 (Shao 2002; Frobin 1997; Zhou 2000).
         concavity_mm: depth of the lower end plates, 2.6 ± 0.6; upper ones are half as deep (Chen 2007).
         canal_width_mm: bony canal between the pedicles of L3, 24 ± 1.8 (Panjabi 1992; Zhou 2000).
         canal_depth_mm: bony canal of L3 from front to back, 17.5 ± 1.8 (Panjabi 1992; Zhou 2000).
         lordosis_deg: from the upper end plate of L1 to that of S1, lying, 47 ± 9 (Jackson 1994, less for lying).
-        pitch_deg: tilt of L3, front up, 1 ± 5.
+        pitch_deg: tilt of L3, front up, 3 ± 5.
         scoliosis_deg: Cobb angle of a single curve, 0 ± 4; positive is convex to the right.
         sacral_kyphosis_deg: from S1 to S5, 65 ± 12 (Abitbol 1987; Marty 2002).
         conus_level: end of the cord as a level, where 2 is the middle of L1, 2.35 ± 0.45 (Saifuddin 1998).
@@ -50,15 +50,15 @@ class LumbarShape:
         bending_seed: which deformation, fat streaks, bowel and outlines of osteophytes.
     """
 
-    body_width_mm: float = 46.5
+    body_width_mm: float = 47.0
     body_depth_mm: float = 34.5
-    body_height_mm: float = 27.5
-    disc_height_mm: float = 9.6
+    body_height_mm: float = 28.5
+    disc_height_mm: float = 10.4
     concavity_mm: float = 2.6
     canal_width_mm: float = 24.0
     canal_depth_mm: float = 17.5
     lordosis_deg: float = 47.0
-    pitch_deg: float = 1.0
+    pitch_deg: float = 3.0
     scoliosis_deg: float = 0.0
     sacral_kyphosis_deg: float = 65.0
     conus_level: float = 2.35
@@ -95,7 +95,7 @@ class LumbarShape:
 
 
 _SPREAD = {
-    "disc_height_mm": 1.0,
+    "disc_height_mm": 1.1,
     "concavity_mm": 0.6,
     "canal_width_mm": 1.6,
     "canal_depth_mm": 1.6,

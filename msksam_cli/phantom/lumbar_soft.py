@@ -18,7 +18,8 @@ from msksam_cli.phantom.lumbar_shape import LumbarShape
 SKIN_MM = 2.0
 WALL_MM = 13.0
 _FAT_PAINTED = 0.6
-_STREAKS, _STREAK_MM = 12, ((5.0, 14.0), (18.0, 60.0))
+_SEPTUM_MM = 0.8
+_STREAKS, _STREAK_MM = 12, ((3.5, 10.0), (14.0, 60.0))
 _BOWEL_WAVES, _BOWEL_MM = 10, (38.0, 85.0)
 
 Knot = tuple[float, float, float, float, float]
@@ -45,17 +46,24 @@ _QUADRATUS: tuple[Knot, ...] = (
     (6.1, 68, -22, 11, 5),
 )
 _MULTIFIDUS: tuple[Knot, ...] = (
-    (-2.5, 8, -46, 7, 9),
-    (0.0, 9, -46, 7.5, 10),
-    (2.0, 10.5, -48, 9, 12.5),
-    (3.0, 12, -50, 10.5, 14.5),
-    (4.0, 14, -52, 13, 16.5),
-    (5.0, 16.5, -53, 15.5, 18),
-    (6.0, 19, -52, 18, 20),
-    (7.0, 20, -49, 19, 19),
-    (8.0, 17, -45, 16, 14),
-    (9.0, 12, -38, 10, 8),
-    (9.7, 8, -32, 3, 3),
+    (-2.5, 7.5, -46, 8, 10),
+    (0.0, 8, -46, 8.5, 11),
+    (2.0, 9.5, -48, 10, 14),
+    (3.0, 11, -50, 11.5, 16.5),
+    (4.0, 13, -52, 13.5, 18.5),
+    (5.0, 15.5, -53, 16, 19.5),
+    (6.0, 18.5, -52, 19, 20),
+    (7.0, 19.5, -49, 20, 19),
+    (8.0, 16.5, -45, 17, 14),
+    (9.0, 11.5, -38, 11, 8),
+    (9.7, 8, -32, 4, 3),
+)
+_INTERSPINOUS: tuple[Knot, ...] = (
+    (-2.5, 0, -47, 5, 14),
+    (2.0, 0, -49, 6, 17),
+    (4.0, 0, -51, 7, 19),
+    (6.0, 0, -50, 7, 17),
+    (7.0, 0, -46, 6, 10),
 )
 _ERECTOR: tuple[Knot, ...] = (
     (-2.5, 29, -45, 22, 15),
@@ -71,21 +79,21 @@ _ERECTOR: tuple[Knot, ...] = (
     (8.6, 32, -50, 2, 2),
 )
 _AORTA: tuple[Knot, ...] = (
-    (-1.5, -13, 26, 11, 11),
-    (1.0, -9, 29, 10.5, 10.5),
-    (3.0, -8, 30, 9.5, 9.5),
-    (4.6, -6, 31, 8.5, 8.5),
-    (5.2, 0, 31, 9, 7),
+    (-2.5, -12, 25, 10.5, 10.5),
+    (1.0, -8, 27, 10, 10),
+    (3.0, -8, 28, 9, 9),
+    (4.6, -6, 29, 8, 8),
+    (5.2, 0, 29, 8.5, 6.5),
 )
 _CAVA: tuple[Knot, ...] = (
-    (-1.5, 28, 42, 13, 11),
-    (1.0, 20, 32, 13, 10),
-    (3.0, 16, 28, 13, 9),
-    (4.8, 13, 28, 12, 8),
-    (5.5, 5, 27, 13, 7),
+    (-2.5, 28, 40, 13, 11),
+    (1.0, 19, 30, 12.5, 9.5),
+    (3.0, 15, 26, 12, 8.5),
+    (4.8, 12, 26, 11, 7.5),
+    (5.5, 5, 25, 12, 6.5),
 )
-_ILIAC_ARTERY: tuple[Knot, ...] = ((5.0, 4, 31, 5, 6), (5.6, 11, 34, 5, 5.5), (6.5, 25, 38, 5, 5), (9.0, 52, 62, 5, 5))
-_ILIAC_VEIN: tuple[Knot, ...] = ((5.3, 6, 27, 7, 6), (6.0, 15, 28, 6.5, 5.5), (7.0, 30, 34, 6, 6), (9.0, 50, 54, 6, 6))
+_ILIAC_ARTERY: tuple[Knot, ...] = ((5.0, 4, 29, 5, 6), (5.6, 11, 32, 5, 5.5), (6.5, 25, 38, 5, 5), (9.0, 52, 62, 5, 5))
+_ILIAC_VEIN: tuple[Knot, ...] = ((5.3, 6, 25, 7, 6), (6.0, 15, 26, 6.5, 5.5), (7.0, 30, 34, 6, 6), (9.0, 50, 54, 6, 6))
 _BACK: tuple[tuple[float, float], ...] = (
     (-1.5, 63),
     (0.0, 64),
@@ -132,7 +140,9 @@ class TorsoTissues:
         half = Points(np.abs(points.u), points.y, points.z)
         quadratus, psoas = self._tubes["quadratus"](half), self._tubes["psoas"](half)
         erector = np.maximum(self._tubes["erector"](half, 3.0), fascia)
-        multifidus = np.maximum(self._tubes["multifidus"](half, 3.0), fascia)
+        multifidus = self._tubes["multifidus"](half, 3.0)
+        between = np.maximum(self._tubes["interspinous"](half, 3.0), np.float32(_SEPTUM_MM) - half.u)
+        multifidus = np.maximum(np.minimum(multifidus, between), fascia)
         return [
             (tissues.LEFT_QUADRATUS_LUMBORUM, tissues.RIGHT_QUADRATUS_LUMBORUM, quadratus),
             (tissues.LEFT_PSOAS, tissues.RIGHT_PSOAS, psoas),
@@ -215,13 +225,14 @@ class TorsoTissues:
             "psoas": self._tube(_PSOAS, bulk, (True, False)),
             "quadratus": self._tube(_QUADRATUS, bulk),
             "multifidus": self._tube(_MULTIFIDUS, bulk, (False, True)),
+            "interspinous": self._tube(_INTERSPINOUS, 1.0, (False, True)),
             "erector": self._tube(_ERECTOR, bulk, (False, True)),
             "aorta": self._tube(_AORTA, 1.0, (False, True)),
             "cava": self._tube(_CAVA, 1.0, (False, True)),
             "iliac artery": self._tube(_ILIAC_ARTERY, 1.0, (True, False)),
             "iliac vein": self._tube(_ILIAC_VEIN, 1.0, (True, False)),
             "canal": self._canal_tube(1.0, 1.0, 0.0, 10.0),
-            "sac": self._canal_tube(0.80, 0.84, 0.06, 8.4),
+            "sac": self._canal_tube(0.82, 0.86, 0.14, 8.4),
             "cord": self._cord(),
         }
 
@@ -256,7 +267,7 @@ class TorsoTissues:
 
     @cached_property
     def _tubes_sac(self) -> Field:
-        return self._canal_tube(0.80, 0.84, 0.06, 8.4).table
+        return self._canal_tube(0.82, 0.86, 0.14, 8.4).table
 
     @cached_property
     def _skin(self) -> Loft:
