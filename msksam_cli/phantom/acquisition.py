@@ -1,67 +1,24 @@
-"""Scans of a procedural knee: the slices a protocol would acquire, and the truth on the same grid."""
+"""Scans of procedural anatomy: the slices a protocol would acquire, and the truth on the same grid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.terminology import REGIONS, tissues_of
 from msksam_cli.core.volume import LabelMap, Volume
-from msksam_cli.errors import UsageError
+from msksam_cli.phantom.artefacts import folded, moved
 from msksam_cli.phantom.knee import KneeShape, knee_label_map, sample_knee_shape
+from msksam_cli.phantom.protocol import Protocol, thin_slices
 from msksam_cli.phantom.signal import SEQUENCES, Sequence, ideal_echoes, scanned
 
-_FINEST_SLICE_MM = 0.9
-_AXES_RAS = {
-    "sagittal": ((0.0, -1.0, 0.0), (0.0, 0.0, -1.0), (1.0, 0.0, 0.0)),
-    "coronal": ((-1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, -1.0, 0.0)),
-    "axial": ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.0, 0.0, 1.0)),
-}
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """Where slices lie.
-
-    Attributes:
-        orientation: "sagittal", "coronal" or "axial".
-        in_plane_mm: pixel spacing.
-        slice_spacing_mm: between slice centres.
-        slice_thickness_mm: of one slice; at most the spacing.
-        slices: how many.
-        field_of_view_mm: width and height of the image.
-        centre_mm: world position of the middle of the stack.
-        tilt_deg: turns of the stack about the world's x, y and z axes.
-    """
-
-    orientation: str = "sagittal"
-    in_plane_mm: float = 0.5
-    slice_spacing_mm: float = 3.0
-    slice_thickness_mm: float = 3.0
-    slices: int = 30
-    field_of_view_mm: tuple[float, float] = (150.0, 150.0)
-    centre_mm: tuple[float, float, float] = (0.0, 0.0, 8.0)
-    tilt_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    def __post_init__(self) -> None:
-        if self.orientation not in _AXES_RAS:
-            raise UsageError(f"unknown orientation {self.orientation!r}", f"Use {', '.join(_AXES_RAS)}")
-        if not 0 < self.slice_thickness_mm <= self.slice_spacing_mm + 1e-6 or self.in_plane_mm <= 0 or self.slices < 1:
-            raise ValueError("a protocol needs positive spacings, 0 < thickness <= spacing, and a slice")
-
-    @property
-    def grid(self) -> Grid:
-        """Voxels in order (column, row, slice), as a scanner stores them."""
-        axes = _rotation(self.tilt_deg) @ np.array(_AXES_RAS[self.orientation]).T
-        spacing = np.array([self.in_plane_mm, self.in_plane_mm, self.slice_spacing_mm])
-        columns, rows = (max(1, round(length / self.in_plane_mm)) for length in self.field_of_view_mm)
-        affine = np.eye(4)
-        affine[:3, :3] = axes * spacing
-        middle = (np.array([columns, rows, self.slices]) - 1) / 2
-        affine[:3, 3] = np.array(self.centre_mm) - affine[:3, :3] @ middle
-        return Grid((columns, rows, self.slices), affine)
+__all__ = ["Anatomy", "Protocol", "Scan", "acquire", "acquire_scan", "anatomy_of", "demo_study", "sampled"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,27 +40,70 @@ class Scan:
     labels: LabelMap
 
 
-def acquire(shape: KneeShape, sequence: Sequence, protocol: Protocol, seed: int) -> tuple[Volume, LabelMap]:
-    """The first echo of a scan and its truth: thick slices average what lies in them, labels are the majority."""
-    scan = acquire_scan(shape, sequence, protocol, seed, first_echo_only=True)
+@dataclass(frozen=True)
+class Anatomy:
+    """Something that can be scanned.
+
+    Attributes:
+        label_map: its labels on any grid.
+        body_part: such as "knee", "" when unknown.
+        side: "left", "right" or "" where there are no sides.
+        infiltration: part of a tissue that has turned into fat, by label value.
+    """
+
+    label_map: Callable[[Grid], LabelMap]
+    body_part: str = ""
+    side: str = ""
+    infiltration: Mapping[int, float] = field(default_factory=dict)
+
+
+def anatomy_of(subject: Anatomy | KneeShape | LabelMap) -> Anatomy:
+    """What a scanner needs to know of a subject; a label map is sampled by `sampled` where slices lie."""
+    if isinstance(subject, Anatomy):
+        return subject
+    if isinstance(subject, KneeShape):
+        return Anatomy(partial(knee_label_map, subject), "knee", subject.side)
+    return Anatomy(partial(sampled, subject), _region_of(subject))
+
+
+def sampled(labels: LabelMap, grid: Grid) -> LabelMap:
+    """A label map on another grid by the nearest voxel, background outside."""
+    to_voxels = np.linalg.inv(labels.grid.affine) @ grid.affine
+    values = ndimage.affine_transform(
+        labels.values, to_voxels[:3, :3], to_voxels[:3, 3], output_shape=grid.shape, order=0, cval=0
+    )
+    return LabelMap(values, grid, labels.tissues)
+
+
+def acquire(
+    subject: Anatomy | KneeShape | LabelMap, sequence: Sequence, protocol: Protocol, seed: int
+) -> tuple[Volume, LabelMap]:
+    """The first image of a scan and its truth: thick slices average what lies in them, labels are the majority."""
+    scan = acquire_scan(subject, sequence.image(0), protocol, seed)
     return scan.echoes[0], scan.labels
 
 
-def acquire_scan(
-    shape: KneeShape, sequence: Sequence, protocol: Protocol, seed: int, first_echo_only: bool = False
-) -> Scan:
-    """All echoes of a scan and its truth; equal arguments give equal voxels."""
+def acquire_scan(subject: Anatomy | KneeShape | LabelMap, sequence: Sequence, protocol: Protocol, seed: int) -> Scan:
+    """All images of a scan and its truth; equal arguments give equal voxels.
+
+    Slices average what lies within their thickness and skip what lies in the gaps; what lies beyond the field of view
+    folds in along the phase axis as far as the protocol says.
+    """
+    anatomy = anatomy_of(subject)
     grid = protocol.grid
-    fine, weights = _sub_slices(protocol)
-    labels = knee_label_map(shape, fine)
+    fine, weights, margin_px = thin_slices(protocol)
+    labels = anatomy.label_map(fine)
     echoes = []
-    wanted = replace(sequence, echo_times_ms=sequence.echo_times_ms[:1]) if first_echo_only else sequence
-    for echo, signal in enumerate(ideal_echoes(labels, wanted, seed)):
-        stacked = signal.reshape(*grid.shape, len(weights))
-        thick = np.tensordot(stacked, weights, axes=1).astype(np.float32)
-        intensities = scanned(thick, grid, sequence, seed, echo)
-        echoes.append(Volume(intensities, grid, shape.side, "knee"))
-    values = _majority(labels.values.reshape(*grid.shape, len(weights)))
+    for echo, signal in enumerate(ideal_echoes(labels, sequence, seed, anatomy.infiltration)):
+        stacked = signal.reshape(*fine.shape[:2], grid.shape[2], len(weights))
+        thick = folded(np.tensordot(stacked, weights, axes=1).astype(np.float32), margin_px, protocol.phase_axis)
+        sway = np.random.default_rng([seed, 4])
+        ghosted = moved(thick, protocol.motion_mm / protocol.in_plane_mm, protocol.phase_axis, sway)
+        intensities = scanned(ghosted, grid, sequence, seed, echo)
+        echoes.append(Volume(intensities, grid, anatomy.side, anatomy.body_part))
+    inner = [slice(None)] * 3
+    inner[protocol.phase_axis] = slice(margin_px, fine.shape[protocol.phase_axis] - margin_px)
+    values = _majority(labels.values[tuple(inner)].reshape(*grid.shape, len(weights)))
     truth = LabelMap(values, grid, labels.tissues)
     return Scan(f"{protocol.orientation[:3]} {sequence.name}", sequence, protocol, tuple(echoes), truth)
 
@@ -124,25 +124,18 @@ def demo_study(seed: int) -> tuple[Scan, ...]:
     )
 
 
-def _sub_slices(protocol: Protocol) -> tuple[Grid, NDArray[np.float32]]:
-    """A grid with an odd number of thin slices per slice, and each thin slice's weight in its thick one."""
-    count = 2 * max(0, round((protocol.slice_spacing_mm / _FINEST_SLICE_MM - 1) / 2)) + 1
-    thin = protocol.slice_spacing_mm / count
-    grid = protocol.grid
-    affine = grid.affine.copy()
-    step = affine[:3, 2] / count
-    affine[:3, 2] = step
-    affine[:3, 3] = affine[:3, 3] - step * (count // 2)
-    offsets = (np.arange(count) - count // 2) * thin
-    inside = np.clip((protocol.slice_thickness_mm / 2 - np.abs(offsets)) / thin + 0.5, 0, 1)
-    weights = (inside / inside.sum()).astype(np.float32)
-    return Grid((grid.shape[0], grid.shape[1], grid.shape[2] * count), affine), weights
+def _region_of(labels: LabelMap) -> str:
+    """The region whose tissues a label map's own names fit best, "" when none fits."""
+    names = {tissue.name for tissue in labels.tissues}
+    fits = {region: len(names & {tissue.name for tissue in tissues_of(region)}) for region in REGIONS}
+    best = max(REGIONS, key=lambda region: fits[region])
+    return best if fits[best] else ""
 
 
-def _majority(stacks: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8]:
+def _majority(stacks: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """The commonest value along the last axis; the middle one wins a tie."""
     middle = stacks[..., stacks.shape[-1] // 2]
-    best = middle.astype(np.uint8)
+    best = middle.copy()
     if stacks.shape[-1] == 1:
         return best
     most = (stacks == middle[..., None]).sum(axis=-1)
@@ -153,15 +146,3 @@ def _majority(stacks: NDArray[np.uint8] | NDArray[np.uint16]) -> NDArray[np.uint
         best[better] = candidate[better]
         most[better] = votes[better]
     return best
-
-
-def _rotation(angles_deg: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Rotation matrix (3, 3): turns about x, then y, then z."""
-    matrix = np.eye(3)
-    for axis, angle in enumerate(np.radians(angles_deg)):
-        turn = np.eye(3)
-        first, second = [(1, 2), (2, 0), (0, 1)][axis]
-        turn[first, first] = turn[second, second] = np.cos(angle)
-        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
-        matrix = turn @ matrix
-    return matrix
