@@ -19,7 +19,7 @@ from msksam_cli.phantom import hip_muscles as template
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bundles import Box, Bundle, inside_muscle, pack, streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ellipsoid, ramp, smooth_union
-from msksam_cli.phantom.hip_bones import HipBones
+from msksam_cli.phantom.hip_bones import SOCKET_RIM_MM, HipBones, dot, norm
 from msksam_cli.phantom.hip_joint import REACH_MM, HipJoint
 from msksam_cli.phantom.hip_shape import HipShape, sample_hip_shape
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
@@ -37,7 +37,7 @@ _FINEST_STREAK = 0.03
 _SHEATH_MM = 1.6
 _PERIOSTEUM_MM = 0.6
 _GLUTEALS = (tissues.GLUTEUS_MAXIMUS, tissues.GLUTEUS_MEDIUS, tissues.GLUTEUS_MINIMUS, tissues.TENSOR_FASCIAE_LATAE)
-_CUP_MM = 3.0
+_CUP_MM, _BALL_MM = 3.0, 17.0
 
 
 def hip_label_map(shape: HipShape, grid: Grid) -> LabelMap:
@@ -154,7 +154,7 @@ class _Hip:
         labels[femur < 0] = tissues.FEMUR
         labels[pelvis < 0] = tissues.HIP_BONE
         if self.shape.implant and own.any():
-            labels[self._implant(points) & own] = tissues.IMPLANT
+            self._replace(points, own, labels)
         return labels
 
     def _soft(self, points: Points, fascia: Field, box: Box) -> Labels:
@@ -204,7 +204,7 @@ class _Hip:
         for tissue, path, wide, deep in cords:
             if box.near(path, wide + 2):
                 field = band(points, path, (0, 0.2, 1), wide, deep)
-                labels[field < 1.0] = tissues.INTERMUSCULAR_FAT
+                labels[(field < 1.0) & (labels != tissue)] = tissues.INTERMUSCULAR_FAT
                 labels[field < 0] = tissue
 
     def _streaked(self, points: Points, tissue: NDArray[np.uint8]) -> Mask:
@@ -215,14 +215,16 @@ class _Hip:
         patches = streaks(points, 45.0, self.shape.seed + 2, along=0.4)
         return np.asarray(np.abs(pattern) < self.fat_shares[tissue] * (1 + 1.3 * patches) - np.float32(_FINEST_STREAK))
 
-    def _implant(self, points: Points) -> Mask:
-        """Head, cup and stem of a replaced hip."""
+    def _replace(self, points: Points, own: Mask, labels: Labels) -> None:
+        """A replaced hip: cup, ball and stem of metal; fluid where the bone was cut away."""
         bones = self.joint.bones
-        ball = ellipsoid(points, (0, 0, 0), (bones.socket_radius + _CUP_MM,) * 3)
+        radius, socket = norm(points), np.float32(bones.socket_radius)
+        labels[own & (radius < socket + 1)] = tissues.JOINT_FLUID
+        cup = (radius < socket + _CUP_MM) & (dot(points, bones.opening) < SOCKET_RIM_MM + 2)
         u, y, z = bones.base
-        neck = band(points, [(0, 0, 0), (u, y, z)], (0, 1, 0), 6.5, 6.5)
-        stem = band(points, [(u - 4, y, z + 14), (u - 2, y + 1, z - 40), (u - 4, y + 5, z - 110)], (0, 1, 0), 6.0, 6.5)
-        return np.asarray((ball < 0) | (neck < 0) | (stem < 0))
+        neck = band(points, [(0, 0, 0), (u - 6, y, z + 4)], (0, 1, 0), 6.5, 6.5)
+        stem = band(points, [(u - 10, y, z + 8), (u - 2, y + 1, z - 30), (u - 4, y + 5, z - 110)], (0, 1, 0), 7.0, 7.0)
+        labels[own & (cup | (radius < _BALL_MM) | (neck < 0) | (stem < 0))] = tissues.IMPLANT
 
 
 def _paint_tubes(tubes: tuple[Bundle, ...], points: Points, box: Box, labels: Labels) -> None:
