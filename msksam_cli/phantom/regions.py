@@ -12,7 +12,10 @@ import numpy as np
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import UsageError
+from msksam_cli.phantom.hip import hip_label_map, sample_hip_shape
 from msksam_cli.phantom.knee import knee_label_map, sample_knee_shape
+from msksam_cli.phantom.lumbar import lumbar_label_map, sample_lumbar_shape
+from msksam_cli.phantom.shoulder import sample_shoulder_shape, shoulder_label_map
 from msksam_cli.phantom.thigh import sample_thigh_shape, thigh_label_map
 
 Millimetres = tuple[float, float, float]
@@ -54,6 +57,9 @@ REGIONS: Mapping[str, Region] = MappingProxyType(
         region.name: region
         for region in (
             Region("knee", sample_knee_shape, knee_label_map, (-76, -76, -88), (76, 76, 88)),
+            Region("hip", sample_hip_shape, hip_label_map, (-125, -115, -120), (125, 115, 120)),
+            Region("lumbar", sample_lumbar_shape, lumbar_label_map, (-110, -120, -135), (110, 110, 135)),
+            Region("shoulder", sample_shoulder_shape, shoulder_label_map, (-115, -95, -105), (115, 95, 95)),
             Region("thigh", sample_thigh_shape, thigh_label_map, (-110, -110, -150), (110, 110, 150)),
         )
     }
