@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from msksam_cli.pipeline.build_atlas import BuiltAtlas
+    from msksam_cli.pipeline.compare_result import ModelComparison
     from msksam_cli.pipeline.evaluate import Evaluation
     from msksam_cli.pipeline.segment import SegmentRun
 
-__all__ = ["__version__", "build_atlas", "evaluate", "segment"]
+__all__ = ["__version__", "build_atlas", "compare", "evaluate", "segment"]
 __version__ = "0.1.0"
 
 
@@ -40,6 +41,20 @@ def evaluate(predictions: str | Path, references: str | Path, output: str | Path
     from msksam_cli.pipeline.evaluate import evaluate as run
 
     return run(EvaluateOptions(Path(predictions), Path(references), Path(output), **options))
+
+
+def compare(cases: str | Path, **options: Any) -> ModelComparison:
+    """Compare atlas alone, atlas prompts and true prompts on a labelled set.
+
+    `options` are fields of `pipeline.compare.CompareOptions`; without `output` nothing is written.
+
+    Raises:
+        MsksamError: as `msksam compare` would fail.
+    """
+    from msksam_cli.pipeline.compare import CompareOptions
+    from msksam_cli.pipeline.compare import compare as run
+
+    return run(CompareOptions(Path(cases), **options))
 
 
 def build_atlas(cases: str | Path, output: str | Path, **options: Any) -> BuiltAtlas:

@@ -14,7 +14,20 @@ from typing import Annotated
 import typer
 
 from msksam_cli import __version__
-from msksam_cli.commands import atlas, cache, convert, demo, evaluate, info, measure, models, report, scan, segment
+from msksam_cli.commands import (
+    atlas,
+    cache,
+    compare,
+    convert,
+    demo,
+    evaluate,
+    info,
+    measure,
+    models,
+    report,
+    scan,
+    segment,
+)
 from msksam_cli.errors import MsksamError
 from msksam_cli.io.privacy import install_privacy_filter
 
@@ -33,6 +46,7 @@ for command in (demo.demo, scan.scan, convert.convert, segment.segment, measure.
 app.add_typer(atlas.app, name="atlas")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+app.command()(compare.compare)
 app.command()(report.report)
 app.command()(info.info)
 

@@ -20,8 +20,13 @@ from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas, wri
 from msksam_cli.io.cases import CaseFiles, find_cases
 from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.tables import aligned_text, read_tissue_table
+from msksam_cli.io.weights import file_sha256
 
 SIDES = ("", "left", "right")
+
+
+LABEL_HASHES = "label_sha256"
+"""Key of an atlas's provenance: hashes of the label files it was built from, so that no case proves its own atlas."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,8 @@ def build_atlas(options: BuildAtlasOptions) -> BuiltAtlas:
     folder = find_cases(options.cases)
     table = _table(options.labels_table or folder.table, folder.cases)
     cases = [_read_case(files, table, options) for files in tqdm(folder.cases, "cases", leave=False, disable=None)]
-    naming = Naming(options.name or options.output.name, options.body_part.lower(), options.side)
+    hashes = {LABEL_HASHES: [file_sha256(files.labels) for files in folder.cases]}
+    naming = Naming(options.name or options.output.name, options.body_part.lower(), options.side, hashes)
     atlas, card = build_from_cases(cases, naming, options)
     written = write_atlas(options.output, atlas)
     unmatched = folder.without_labels + folder.without_image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,6 +16,7 @@ from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.atlas.priors import THIN_GROUPS, prompts_from_priors
 from msksam_cli.atlas.refit import refine_placement
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
+from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Prompt
 from msksam_cli.core.slicing import PREPROCESSING_VERSION, intensity_window, slice_uint8, take_slice
 from msksam_cli.core.tissues import TissueTable
@@ -186,31 +187,33 @@ def segment_with_prompts(
         tally: where counts and times are added.
     """
     tally = tally or Tally()
-    values = np.zeros(volume.grid.shape, dtype=np.uint16)
-    weights = setup.rules.weights(setup.tissues)
     iou_predictions: list[float] = []
     asked: list[Prompt] = []
-    for evidence in gather_evidence(volume, prompts, setup, priors, tally):
+
+    def noted() -> Iterator[Evidence]:
+        for evidence in gather_evidence(volume, prompts, setup, priors, tally):
+            iou_predictions.extend(evidence.iou_predictions)
+            asked.extend(evidence.prompts)
+            yield evidence
+
+    labels = labels_from_evidence(noted(), volume.grid, setup.tissues, setup.rules, tally)
+    return Segmentation(labels, tuple(asked), tuple(iou_predictions), placed=None, tally=tally)
+
+
+def labels_from_evidence(
+    evidence: Iterable[Evidence], grid: Grid, tissues: TissueTable, rules: FusionRules, tally: Tally | None = None
+) -> LabelMap:
+    """Labels of a volume from what is known about its slices."""
+    tally = tally or Tally()
+    values = np.zeros(grid.shape, dtype=np.uint16)
+    weights = rules.weights(tissues)
+    for known in evidence:
         with tally.timed("decode"):
-            shape = evidence.shape
-            labels = fuse_slice(evidence.logits, evidence.priors, shape, setup.rules, weights)
-            take_slice(values, volume.grid.slice_axis, evidence.slice_index)[...] = labels
-        iou_predictions += evidence.iou_predictions
-        asked += evidence.prompts
+            labels = fuse_slice(known.logits, known.priors, known.shape, rules, weights)
+            take_slice(values, grid.slice_axis, known.slice_index)[...] = labels
     with tally.timed("clean"):
-        values = clean_labels(values, volume.grid, setup.rules)
-    return Segmentation(
-        labels=LabelMap(narrowed(values, setup.tissues), volume.grid, setup.tissues),
-        prompts=tuple(asked),
-        iou_predictions=tuple(iou_predictions),
-        placed=None,
-        tally=tally,
-    )
-
-
-def narrowed(values: Values, tissues: TissueTable) -> Values | NDArray[np.uint8]:
-    """Label values in the smallest type that holds the tissues' indices."""
-    return values.astype(np.uint8) if max(tissues.indices) < 256 else values
+        values = clean_labels(values, grid, rules)
+    return LabelMap(values.astype(np.uint8) if max(tissues.indices) < 256 else values, grid, tissues)
 
 
 def gather_evidence(
