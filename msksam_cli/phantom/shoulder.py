@@ -21,7 +21,7 @@ from msksam_cli.phantom.bundles import streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band
 from msksam_cli.phantom.shoulder_bones import BoneFields, Bones, Frames, flattened, radius, turned
 from msksam_cli.phantom.shoulder_joint import Joint
-from msksam_cli.phantom.shoulder_muscles import SKIN_MM, Muscles
+from msksam_cli.phantom.shoulder_muscles import Muscles
 from msksam_cli.phantom.shoulder_shape import ShoulderShape, sample_shoulder_shape
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 
@@ -100,7 +100,7 @@ class _Shoulder:
         bone = self.bones.fields(frames)
         labels = self._outside(frames, bone)
         distance = radius(frames.scapula)
-        near = distance < self.joint.surface + _JOINT_REACH_MM
+        near = distance < self.joint.surface + self.joint.effusion + _JOINT_REACH_MM
         if near.any():
             self._paint_joint(frames, distance, near, labels)
         for tissue, field in zip(_BONE_TISSUES, bone, strict=True):
@@ -125,9 +125,10 @@ class _Shoulder:
         fascia = self.muscles.fascia(frames)
         fat = self.muscles.fat(frames.body)
         covered = np.minimum(bone.scapula, bone.clavicle) - 4
-        skin = np.minimum(fascia - fat, covered) - np.float32(SKIN_MM)
+        thickness = self.muscles.skin(frames.body)
+        skin = np.minimum(fascia - fat, covered) - thickness
         labels[skin < 0] = tissues.SKIN
-        labels[skin < -SKIN_MM] = tissues.FAT
+        labels[skin < -thickness] = tissues.FAT
         _paint_muscles(self.muscles.outer_layers(frames, fascia), labels)
         ribs = self.muscles.ribs(frames.body)
         if ribs.min() < _JOINT_REACH_MM:
@@ -160,6 +161,8 @@ class _Shoulder:
         rim = self.joint.rim(socket)
         painted = labels[near]
         painted[self.joint.fluid(humerus, away)] = tissues.JOINT_FLUID
+        if self.joint.effusion:
+            painted[self.joint.biceps_sheath(humerus) < 0] = tissues.JOINT_FLUID
         tendon, torn = self.joint.tendon(scapula, away)
         painted[tendon] = tissues.SUPRASPINATUS_TENDON
         painted[torn] = tissues.JOINT_FLUID

@@ -32,6 +32,7 @@ from msksam_cli.phantom.fields import (
 ACROMION_HALF_MM = 4.0
 _GLENOID_HOLLOW_MM = 34.0
 _BLADE_HALF_MM = 1.5
+_SPUR_GAP_MM = 2.0
 
 _HUMERAL_SHAFT = loft(
     [
@@ -107,8 +108,11 @@ class Bones:
         return self.head_radius + self.acromion_gap + ACROMION_HALF_MM
 
     def fields(self, frames: Frames) -> BoneFields:
-        """Fields of all three."""
-        return BoneFields(self.humerus(frames.humerus), self.scapula(frames.scapula), self.clavicle(frames.body))
+        """Fields of all three; an osteophyte of the head ends short of the socket."""
+        humerus, scapula = self.humerus(frames.humerus), self.scapula(frames.scapula)
+        if self.osteophyte:
+            humerus = np.maximum(humerus, np.float32(_SPUR_GAP_MM) - scapula)
+        return BoneFields(humerus, scapula, self.clavicle(frames.body))
 
     def head_axis(self) -> Vector:
         """Unit vector of the head's axis in the humerus' frame."""
@@ -165,7 +169,7 @@ class Bones:
             return body
         rim: Vector = (0, -self.glenoid_half[1] - 0.1 * self.osteophyte, -reach + 3.5)
         spur = ellipsoid(local, rim, (7.0, 1.0 + 0.7 * self.osteophyte, 3.0))
-        return smooth_union(body, spur, 2.0)
+        return smooth_union(body, np.maximum(spur, np.float32(reach) - radius(local)), 2.0)
 
     def scapula(self, points: Points) -> Field:
         """Socket, blade, spine, acromion and coracoid."""
@@ -236,6 +240,7 @@ def _blade(flat: Points) -> Field:
     upper_medial = -(s + np.float32(126)) * np.float32(0.76) + (z - np.float32(8)) * np.float32(0.65)
     upper = (z - np.float32(18)) - (np.float32(-40) - s) * np.float32(0.28)
     outline = np.maximum(np.maximum(lateral, medial), np.maximum(upper_medial, upper))
+    outline = np.maximum(outline, s + np.float32(36))
     plate = np.maximum(outline, np.abs(flat.y) - np.float32(_BLADE_HALF_MM))
     border: list[Vector] = [(-36, 0, -17), (-62, 0, -66), (-97, 0, -128)]
     inner: list[Vector] = [(-99, 0, -130), (-125, 0, 6), (-104, 0, 33)]

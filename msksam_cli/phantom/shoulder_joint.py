@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ramp
-from msksam_cli.phantom.shoulder_bones import Bones, radius
+from msksam_cli.phantom.shoulder_bones import Bones
 
 FILM_MM = 0.5
 TENDON_MM = 5.2
@@ -75,7 +75,7 @@ class Joint:
     def fluid(self, points: Points, distance: Field) -> Mask:
         """The film round the articular cap, its pouch underneath, and what an effusion adds."""
         angle = self.bones.off_axis_deg(points)
-        pouch = ramp(points.z, -10.0, -20.0) * ramp(points.u, 4.0, -8.0) * np.float32(1.2 + 1.2 * self.effusion)
+        pouch = ramp(points.z, -10.0, -20.0) * ramp(points.u, 4.0, -8.0) * np.float32(0.6 + 1.3 * self.effusion)
         lifted = np.float32(FILM_MM) + np.float32(self.effusion) * ramp(angle, 125.0, 85.0) + pouch
         return np.asarray((distance < np.float32(self.surface) + lifted) & (angle < 118))
 
@@ -96,25 +96,21 @@ class Joint:
 
     def biceps(self, points: Points) -> Field:
         """The long head's tendon: over the head, then down the groove; in the humerus' frame."""
+        return band(points, self._biceps_path(), (1, 1, 0), 2.5, 1.9)
+
+    def biceps_sheath(self, points: Points) -> Field:
+        """Fluid that an effusion presses down round the biceps tendon."""
+        wide = 1.6 + 0.5 * self.effusion
+        below = np.float32(-30 - 3 * self.effusion) - points.z
+        return np.maximum(band(points, self._biceps_path(), (1, 1, 0), wide, wide), below)
+
+    def _biceps_path(self) -> list[Vector]:
         over = self.surface + 2.6
         size = self.bones.head_radius / 23.0
-        groove: list[Vector] = [(15 * size, 18.8 * size, z * size) for z in (8, -18)]
-        path = [
-            _on_sphere((-20, 3, 21), over),
-            _on_sphere((-4, 7, 25), over),
-            _on_sphere((9, 14, 20), over),
-            *groove,
-            (13.5 * size, 16.5 * size, -45 * size),
-            (13 * size, 16 * size, -80 * size),
-        ]
-        return band(points, path, (1, 1, 0), 2.5, 1.9)
+        arch: list[Vector] = [(-20, 3, 21), (-4, 7, 25), (9, 14, 20)]
+        groove: list[Vector] = [(15, 18.8, 8), (15, 18.8, -18), (13.5, 16.5, -45), (13, 16, -80)]
+        return [_scaled(p, over / float(np.linalg.norm(p))) for p in arch] + [_scaled(p, size) for p in groove]
 
 
-def capsule_distance(frames_scapula: Points) -> Field:
-    """Distance from the head's centre, the same in all frames."""
-    return radius(frames_scapula)
-
-
-def _on_sphere(direction: Vector, length: float) -> Vector:
-    scale = length / float(np.linalg.norm(direction))
-    return (direction[0] * scale, direction[1] * scale, direction[2] * scale)
+def _scaled(point: Vector, factor: float) -> Vector:
+    return (point[0] * factor, point[1] * factor, point[2] * factor)

@@ -69,29 +69,29 @@ _RIBS = loft(
 )
 _SUPRASPINATUS = loft(
     [
-        (-122, -4, 19, 3, 5),
-        (-100, -9, 25, 10, 11),
-        (-70, -9, 28, 13, 13),
-        (-48, -8, 29, 12.5, 11),
-        (-30, -5, 30, 10.5, 8),
+        (-124, -5, 20, 4, 6),
+        (-104, -10, 27, 12, 13),
+        (-70, -10, 30, 15, 15),
+        (-48, -8, 31, 14, 12.5),
+        (-30, -5, 31, 11.5, 8.5),
         (-14, -2, 30, 10, 5),
-        (-2, -1, 29.5, 8, 2.5),
+        (-2, -1, 29, 8.5, 2.5),
     ],
-    floor_mm=-121,
+    floor_mm=-123,
     ceiling_mm=-6,
 )
 _INFRASPINATUS = loft(
     [
-        (-124, -4, -20, 3, 20),
-        (-104, -10, -28, 10, 34),
-        (-75, -13, -24, 13, 31),
-        (-50, -15, -13, 14, 24),
-        (-30, -20, -3, 11, 17),
-        (-12, -25.5, 2, 7, 12),
-        (2, -28.5, 4, 4.5, 10.5),
+        (-125, -5, -22, 4, 22),
+        (-104, -11, -28, 12, 36),
+        (-75, -14, -24, 15, 32),
+        (-50, -16, -13, 15.5, 25),
+        (-30, -20.5, -3, 12, 18),
+        (-12, -25.5, 2, 7.5, 13),
+        (2, -28.5, 4, 4.8, 11),
         (14, -25.5, 6, 3.2, 8),
     ],
-    floor_mm=-122,
+    floor_mm=-123,
     ceiling_mm=15,
 )
 _SUBSCAPULARIS = loft(
@@ -128,6 +128,7 @@ _TRICEPS = loft(
     ],
     ceiling_mm=-20,
 )
+_BACK_FOLD: tuple[Vector, ...] = ((-92, -56, -112), (-48, -40, -66), (-2, -27, -26))
 
 
 @dataclass(frozen=True)
@@ -154,15 +155,19 @@ class Muscles:
         """Field of the body inside its subcutaneous fat: trunk, slope of the neck, shoulder and arm."""
         body = frames.body
         grown = np.float32(14 * (self.muscle_bulk - 1))
-        slope = (body.z - np.float32(self.acromion_height + 15) + np.float32(0.4) * body.u) * np.float32(0.928)
+        slope = (body.z - np.float32(self.acromion_height + 12) + np.float32(0.4) * body.u) * np.float32(0.928)
         trunk = smooth_intersection(_TORSO(body), np.asarray(slope), 22.0)
-        arm = _ARM(frames.arm, 14.0)
-        return np.asarray(smooth_union(trunk, arm, 24.0) - grown)
+        outline = smooth_union(trunk, _ARM(frames.arm, 14.0), 24.0)
+        return np.asarray(smooth_union(outline, band(body, _BACK_FOLD, (0, -0.5, 1), 24.0, 13.0), 18.0) - grown)
 
     def fat(self, body: Points) -> Field:
         """Thickness of subcutaneous fat: thin over the acromion, thicker below and on the trunk."""
         top = ramp(body.z, 10.0, 45.0) * ramp(np.abs(body.u), 70.0, 30.0)
         return np.asarray(np.float32(self.fat_thickness) * (1 - 0.45 * top))
+
+    def skin(self, body: Points) -> Field:
+        """Thickness of the skin along the field, which is steeper than a distance on the top of the shoulder."""
+        return np.asarray(np.float32(SKIN_MM) * (1 + 0.6 * ramp(body.z, 15.0, 40.0)))
 
     def ribs(self, body: Points) -> Field:
         """Field of the rib cage's outside."""
@@ -194,7 +199,7 @@ class Muscles:
             (tissues.DELTOID, self._deltoid_domain(body), self._deltoid_thickness(body)),
         ):
             layer = np.maximum(inside, -fascia - thickness)
-            found.append((tissue, np.asarray(smooth_intersection(np.asarray(layer), domain, 5.0))))
+            found.append((tissue, np.asarray(smooth_intersection(np.asarray(layer), domain, 9.0))))
         tendon: list[Vector] = [(-62, 48, -44), (-28, 36, -50), (2, 25, -54), (13, 17, -56)]
         belly = band(body, tendon, (0, 0, 1), 20.0, 5.5)
         found[1] = (tissues.PECTORALIS_MAJOR, np.maximum(smooth_union(found[1][1], belly, 6.0), inside))
@@ -227,7 +232,7 @@ class Muscles:
         inside = np.asarray(np.maximum(fascia + np.float32(1.5), np.float32(1.0) - ribs))
         minor: list[Vector] = [(-14, 30, 16), (-45, 36, -12), (-80, 48, -60), (-100, 60, -90)]
         major: list[Vector] = [(-78, -58, -112), (-52, -40, -96), (-20, -6, -68), (0, 10, -58)]
-        lesser: list[Vector] = [(-74, -9, -82), (-44, -16, -42), (-14, -27, -19), (10, -23, -8)]
+        lesser: list[Vector] = [(-80, -9, -92), (-48, -16, -48), (-16, -28, -21), (10, -25, -9)]
         thicker = np.float32(10 * (self.muscle_bulk - 1))
         drawn = Points(flat.u + np.float32(0.6 * self.tear), flat.y, flat.z)
         found = [
@@ -236,7 +241,7 @@ class Muscles:
             (tissues.ARM_MUSCLES, np.minimum(_BICEPS_AND_CORACOBRACHIALIS(frames.arm, 4.0), _TRICEPS(frames.arm, 4.0))),
             (tissues.SUBSCAPULARIS, _SUBSCAPULARIS(_lengthwise(flat), 3.0)),
             (tissues.INFRASPINATUS, _INFRASPINATUS(_lengthwise(flat), 3.0)),
-            (tissues.TERES_MINOR, band(flat, lesser, (0, -0.5, 1), 7.5, 5.5)),
+            (tissues.TERES_MINOR, band(flat, lesser, (0, -0.5, 1), 10.0, 7.0)),
             (tissues.SUPRASPINATUS, _SUPRASPINATUS(_lengthwise(drawn), 3.0)),
         ]
         return [(tissue, np.maximum(field - thicker, inside)) for tissue, field in found]
