@@ -18,6 +18,7 @@ from msksam_cli.phantom.fields import Field, Mask, Points, Vector
 
 _STEP_MM = 0.5
 _REACH_MM = 14.0
+_RIPPLES_MM = (27.0, 48.0)
 _TINY = np.float32(1e-4)
 
 Knot = tuple[float, float, float, float, float, float]
@@ -133,6 +134,19 @@ def pack(bundles: Iterable[Bundle], points: Points) -> Packed:
         best = np.minimum(best, field)
         tissue[closer] = tube.tissue
     return Packed(tissue, best, np.asarray(second - best))
+
+
+def rippled(points: Points, size_mm: float, seed: int) -> Points:
+    """Points moved by short waves of about `size_mm`, which make the faces between muscles uneven."""
+    rng = np.random.default_rng(seed)
+    moved = [points.u, points.y]
+    for axis, other in ((0, 1), (1, 0)):
+        for length in _RIPPLES_MM:
+            rate = np.float32(2 * np.pi / (length * rng.uniform(0.8, 1.2)))
+            slope, phase = np.float32(rng.normal(0, 0.25)), np.float32(rng.uniform(0, 2 * np.pi))
+            swing = np.sin(rate * (points[other] + slope * (points[axis] + points.z)) + phase)
+            moved[axis] = moved[axis] + np.float32(size_mm) * swing
+    return Points(np.asarray(moved[0]), np.asarray(moved[1]), points.z)
 
 
 def streaks(points: Points, spacing_mm: float, seed: int, along: float = 0.15) -> Field:

@@ -134,11 +134,11 @@ MUSCLES = (
     bundle(
         tissues.OBTURATOR_INTERNUS,
         [
-            (-58, -50, 4, 4, 14, -30),
-            (-35, -48, 0, 6.5, 26, -25),
-            (0, -46, -4, 7.5, 27, -12),
-            (25, -44, -6, 5.5, 20, -8),
-            (42, -42, -8, 3, 10, 0),
+            (-58, -51, 4, 3, 13, -30),
+            (-35, -47, 0, 4.5, 25, -25),
+            (0, -44, -4, 5, 26, -12),
+            (25, -42, -6, 4, 19, -8),
+            (42, -40, -8, 2, 9, 0),
         ],
     ),
     bundle(
@@ -235,12 +235,13 @@ FAT_SPACES = (
             (70, -30, -62, 8, 6, 20),
         ],
     ),
+    bundle(tissues.FAT, [(-52, -62, 2, 4, 16, -25), (0, -54, -4, 3, 30, -12), (45, -49, -8, 3, 20, -8)]),
     bundle(
         tissues.FAT,
         [(-74, -68, -40, 10, 18, 0), (-45, -68, -46, 13, 26, 0), (-15, -66, -50, 13, 24, 0), (20, -64, -52, 8, 14, 0)],
     ),
 )
-"""Hollows that fat keeps free of muscle: femoral triangle, under the great gluteal, beside the rectum."""
+"""Hollows that fat keeps free of muscle: femoral triangle, under the great gluteal, inside the pelvis."""
 
 VESSELS = (
     bundle(

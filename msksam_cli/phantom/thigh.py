@@ -17,8 +17,9 @@ from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import thigh_muscles as template
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bundles import Box, Bundle, Packed, inside_muscle, pack, streaks
+from msksam_cli.phantom.bundles import Box, Bundle, Packed, inside_muscle, pack, rippled, streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, ramp
+from msksam_cli.phantom.mass import Mass
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 from msksam_cli.phantom.thigh_shape import ThighShape, sample_thigh_shape
 
@@ -28,12 +29,13 @@ THIGH_TISSUES = tissues_of("thigh", findings=True)
 """The tissues of the procedural thigh and what may be found in it."""
 
 SKIN_MM = 1.8
-_TEMPLATE_MUSCLE_CM2 = 108.0
+_TEMPLATE_MUSCLE_CM2 = 113.5
 _TEMPLATE_SHAFT_MM = 28.0
 _MEDIAL_EDGE_MM = 80.0
 _STREAK_SPACING_MM = 8.0
 _WASTED_STREAKS = 0.5
 _SHEATH_MM = 1.6
+_RIPPLE_MM = 0.7
 _FINEST_STREAK = 0.03
 
 
@@ -59,6 +61,7 @@ class _Thigh:
         bones: the bones' tubes.
         fat_shares: (256,) part of each muscle that streaks of fat take.
         waves: the smooth deformation.
+        mass: a tumour, in template mm.
     """
 
     shape: ThighShape
@@ -68,6 +71,7 @@ class _Thigh:
     bones: tuple[Bundle, ...]
     fat_shares: Field
     waves: Waves
+    mass: Mass | None
 
     @classmethod
     def of(cls, shape: ThighShape) -> _Thigh:
@@ -85,42 +89,48 @@ class _Thigh:
             tuple(part.scaled(bone) for part in template.BONES),
             shares,
             bending_waves(shape.seed, shape.bending_mm),
+            _mass(shape, girth),
         )
 
     def labels(self, world: Points) -> Labels:
         """Labels at world points."""
-        points = self._template_points(world)
+        points, own = self._template_points(world)
         labels = np.zeros(points.u.shape, dtype=np.uint8)
-        outline = template.OUTLINE
-        if not outline.reaches(Box.of(points), 3.0 * self.shape.subcutaneous_mm / self.girth + 10.0):
+        reach = (3.0 * self.shape.subcutaneous_mm + self.shape.tumour_mm) / self.girth + 10.0
+        if not template.OUTLINE.reaches(Box.of(points), reach):
             return labels
-        fascia = outline(points) * np.float32(self.girth)
-        skin = np.asarray(fascia - self._fat_mm(points) - np.float32(SKIN_MM))
+        soft = points if self.mass is None else _where(own, self.mass.parted(points), points)
+        fascia = template.OUTLINE(soft) * np.float32(self.girth)
+        skin = np.asarray(fascia - self._fat_mm(soft) - np.float32(SKIN_MM))
         labels[skin < 0] = tissues.SKIN
         labels[skin < -SKIN_MM] = tissues.FAT
         inside = fascia < 0
         if inside.any():
-            labels[inside] = self._contents(points.select(inside), fascia[inside])
+            labels[inside] = self._contents(soft.select(inside), fascia[inside])
+        if self.mass is not None:
+            labels[own & (self.mass.field(points) < 0) & (skin < -SKIN_MM)] = tissues.TUMOUR
+        self._paint_bones(points, labels)
         return labels
 
-    def _template_points(self, world: Points) -> Points:
+    def _template_points(self, world: Points) -> tuple[Points, Mask]:
+        """Points in the template, and which of them lie in the thigh round the origin."""
         u = world.u if self.shape.side == "right" else -world.u
         moved = bend(Points(u, world.y, world.z), self.waves)
-        u = self._folded(moved.u)
+        u, own = self._folded(moved.u)
         turn = np.radians(self.shape.rotation_deg)
         cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         u, y = cosine * u + sine * moved.y, cosine * moved.y - sine * u
         wide = np.float32(1 / (self.girth * (1 + self.shape.flatten)))
         deep = np.float32(1 / (self.girth * (1 - self.shape.flatten)))
-        return Points(u * wide, y * deep, moved.z * np.float32(1 / self.length))
+        return Points(u * wide, y * deep, moved.z * np.float32(1 / self.length)), own
 
-    def _folded(self, u: Field) -> Field:
-        """The other thigh's points brought onto this one by a mirror between the two."""
+    def _folded(self, u: Field) -> tuple[Field, Mask]:
+        """The other thigh's points brought onto this one by a mirror between the two, and where nothing moved."""
         if not self.shape.both:
-            return u
+            return u, np.ones(u.shape, dtype=np.bool_)
         fat = 1.3 * self.shape.subcutaneous_mm + SKIN_MM
-        middle = np.float32(_MEDIAL_EDGE_MM * self.girth + fat + self.shape.gap_mm / 2)
-        return np.asarray(np.abs(u + middle) - middle)
+        from_middle = u + np.float32(_MEDIAL_EDGE_MM * self.girth + fat + self.shape.gap_mm / 2)
+        return np.asarray(u - from_middle + np.abs(from_middle)), from_middle > 0
 
     def _fat_mm(self, points: Points) -> Field:
         """Thickness of the subcutaneous fat: more on the medial and posterior side and towards the hip."""
@@ -131,14 +141,14 @@ class _Thigh:
         return np.asarray(np.float32(self.shape.subcutaneous_mm) * share, dtype=np.float32)
 
     def _contents(self, points: Points, fascia: Field) -> Labels:
-        """Labels of points inside the fascia."""
-        packed = pack(self.muscles, points)
+        """Labels of points inside the fascia, but for the bones."""
+        packed = pack(self.muscles, rippled(points, _RIPPLE_MM / self.girth, self.shape.seed))
         muscle = self._muscle(packed, fascia) & (packed.tissue != tissues.INTERMUSCULAR_FAT)
         labels = np.where(muscle, packed.tissue, np.uint8(tissues.INTERMUSCULAR_FAT)).astype(np.uint8)
         labels[~muscle & (packed.field * self.girth > self.shape.fill_mm + 2.0) & (fascia > -5)] = tissues.FAT
         labels[muscle & self._streaked(points, packed.tissue)] = tissues.INTERMUSCULAR_FAT
         box = Box.of(points)
-        for tube in (*template.VESSELS, template.NERVE, template.QUADRICEPS_TENDON, *self.bones):
+        for tube in (*template.VESSELS, template.NERVE, template.QUADRICEPS_TENDON):
             if tube.reaches(box, 3.0):
                 field = tube(points)
                 if tube.tissue in (tissues.FEMORAL_VESSELS, tissues.SCIATIC_NERVE):
@@ -146,6 +156,15 @@ class _Thigh:
                     labels[sheath] = tissues.INTERMUSCULAR_FAT
                 labels[field < 0] = tube.tissue
         return labels
+
+    def _paint_bones(self, points: Points, labels: Labels) -> None:
+        """Femur and ischium over everything, and the nail in the shaft."""
+        box = Box.of(points)
+        for bone in self.bones:
+            if bone.reaches(box, 1.0):
+                labels[bone(points) < 0] = bone.tissue
+        if self.shape.nail:
+            labels[template.NAIL.scaled(1 / self.girth)(points) < 0] = tissues.IMPLANT
 
     def _muscle(self, packed: Packed, fascia: Field) -> Mask:
         fill, septum = self.shape.fill_mm / self.girth, self.shape.septum_mm / self.girth
@@ -160,3 +179,20 @@ class _Thigh:
         patches = streaks(real, 45.0, self.shape.seed + 2, along=0.4)
         width = self.fat_shares[tissue] * (1 + 1.3 * patches) - np.float32(_FINEST_STREAK)
         return np.asarray(np.abs(pattern) < width)
+
+
+def _mass(shape: ThighShape, girth: float) -> Mass | None:
+    if not shape.tumour_mm:
+        return None
+    direction, depth, height = shape.tumour_place
+    from_bone = 15.0 + depth * 45.0
+    angle = np.radians(direction)
+    centre = (float(from_bone * np.cos(angle)) - 8.0, float(from_bone * np.sin(angle)) - 4.0, height)
+    rng = np.random.default_rng(shape.seed)
+    stretch, lobulation = float(rng.uniform(0.95, 1.5)), float(rng.uniform(0.02, 0.16))
+    return Mass(centre, shape.tumour_mm / girth, stretch, lobulation, shape.seed)
+
+
+def _where(mask: Mask, first: Points, second: Points) -> Points:
+    u, y, z = (np.where(mask, a, b) for a, b in zip(first, second, strict=True))
+    return Points(u, y, z)

@@ -47,6 +47,10 @@ class ThighShape:
         wasted: tissue index of one muscle that is thinner and fattier than the rest, 0 for none.
         wasting: by how much of its girth, 0 to 0.6.
         bulks: factor on the girth of single muscles, by tissue index.
+        tumour_mm: mean radius of a soft-tissue mass, 0 for none.
+        tumour_place: direction (degrees from lateral towards the front), depth (0 at the bone, 1 at the fascia) and
+            height in mm of its centre.
+        nail: whether a metal nail lies in the shaft.
         rotation_deg: turn of the thigh about its long axis; positive turns the front inwards.
         flatten: how much the weight of the thigh flattens it front to back, 0 ± 0.03.
         bending_mm: size of the smooth deformation that makes each thigh its own.
@@ -60,12 +64,15 @@ class ThighShape:
     shaft_width_mm: float = 28.0
     muscle_area_cm2: float = 118.0
     subcutaneous_mm: float = 13.0
-    fill_mm: float = 8.0
-    septum_mm: float = 0.9
+    fill_mm: float = 9.0
+    septum_mm: float = 0.5
     infiltration: float = 0.0
     wasted: int = 0
     wasting: float = 0.0
     bulks: tuple[tuple[int, float], ...] = ()
+    tumour_mm: float = 0.0
+    tumour_place: tuple[float, float, float] = (90.0, 0.6, 0.0)
+    nail: bool = False
     rotation_deg: float = 0.0
     flatten: float = 0.0
     bending_mm: float = 0.0
@@ -121,12 +128,15 @@ def sample_thigh_shape(rng: np.random.Generator, side: str | None = None) -> Thi
         shaft_width_mm=28.0 * stature * draw(1.0, 0.05),
         muscle_area_cm2=118.0 * stature**2 * draw(1.0, 0.15) * (1.08 - 0.22 * age),
         subcutaneous_mm=float(np.clip(np.exp(draw(np.log(13.0), 0.6)), 3.0, 45.0)),
-        fill_mm=float(np.clip(draw(9.0 - 5.0 * age, 1.5), 1.5, 11.0)),
-        septum_mm=float(np.clip(draw(0.8 + 0.5 * age, 0.25), 0.4, 2.2)),
+        fill_mm=float(np.clip(draw(10.5 - 5.5 * age, 1.5), 1.5, 13.0)),
+        septum_mm=float(np.clip(draw(0.45 + 0.5 * age, 0.2), 0.25, 1.8)),
         infiltration=float(np.clip(rng.exponential(0.02 + 0.08 * age), 0, 0.5)),
         wasted=wasted,
         wasting=float(rng.uniform(0.15, 0.5)) if wasted else 0.0,
         bulks=tuple((tissue, draw(1.0, _BULK_SPREAD)) for tissue in ATROPHIC),
+        tumour_mm=float(rng.uniform(9.0, 48.0)) if rng.random() < 0.12 else 0.0,
+        tumour_place=(float(rng.uniform(0, 360)), float(rng.uniform(0.35, 0.9)), float(rng.uniform(-110, 110))),
+        nail=bool(rng.random() < 0.03),
         rotation_deg=draw(0.0, 7.0),
         flatten=draw(0.0, 0.03),
         bending_mm=float(rng.uniform(1.0, 3.0)),
