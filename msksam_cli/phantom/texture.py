@@ -59,16 +59,16 @@ def texture(
         infiltration: fat fraction by label value; fat in muscle lies in streaks.
     """
     grid, values = labels.grid, labels.values
-    fine = _noise(grid, (0.6, 0.6, 0.6), rng)
-    broad = _noise(grid, (7.0, 7.0, 7.0), rng)
-    streaks = _noise(grid, (0.8, 0.8, 6.0), rng)
+    fine = smooth_noise(grid, (0.6, 0.6, 0.6), rng)
+    broad = smooth_noise(grid, (7.0, 7.0, 7.0), rng)
+    streaks = smooth_noise(grid, (0.8, 0.8, 6.0), rng)
     weights = np.zeros((max(labels.tissues.indices, default=0) + 1, 3), dtype=np.float32)
     for tissue in labels.tissues:
         weights[tissue.index] = (trabecular, 0.07, 0.03) if tissue.group in _BONES else _GRAIN[tissue.group]
         if tissue.group == "muscle":
             weights[tissue.index, 2] += _INFILTRATION_STREAKS * infiltration.get(tissue.index, 0.0)
     factor = 1 + weights[:, 0][values] * fine + weights[:, 1][values] * broad + weights[:, 2][values] * streaks
-    septa = np.exp(-((_noise(grid, (2.6, 2.6, 4.0), rng) / np.float32(0.10)) ** 2)) * of_groups(labels, ("fat",))
+    septa = np.exp(-((smooth_noise(grid, (2.6, 2.6, 4.0), rng) / np.float32(0.10)) ** 2)) * of_groups(labels, ("fat",))
     return np.asarray(np.maximum(factor - np.float32(_SEPTUM_LOSS) * septa, 0.05), dtype=np.float32)
 
 
@@ -128,7 +128,7 @@ def growth_plate_scars(labels: LabelMap, rng: np.random.Generator) -> FloatImage
     A plate lies across the line from a joint's cartilage to the middle of its bone.
     """
     grid = labels.grid
-    waves = np.float32(2.2) * _noise(grid, (7.0, 7.0, 30.0), rng)
+    waves = np.float32(2.2) * smooth_noise(grid, (7.0, 7.0, 30.0), rng)
     width = np.float32(max(0.6, 0.5 * min(grid.spacing_mm)))
     loss = np.zeros(grid.shape, dtype=np.float32)
     for name, (cartilages, offset_mm) in _SCARS.items():
@@ -184,7 +184,7 @@ def _along(grid: Grid, start_mm: NDArray[np.float64], end_mm: NDArray[np.float64
     return np.asarray(row[0] * i + row[1] * j + row[2] * k + constant, dtype=np.float32)
 
 
-def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
+def smooth_noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.Generator) -> FloatImage:
     """Smooth noise of unit variance whose correlation lengths are given along the world's axes.
 
     Long correlations are drawn on a coarser lattice and interpolated.
@@ -198,11 +198,11 @@ def _noise(grid: Grid, sigma_xyz_mm: tuple[float, float, float], rng: np.random.
     smooth = (smooth - smooth.mean()) / max(float(smooth.std()), 1e-6)
     for axis, step in enumerate(steps):
         if step > 1:
-            smooth = _stretched(smooth, axis, int(step), grid.shape[axis])
+            smooth = stretched(smooth, axis, int(step), grid.shape[axis])
     return np.asarray(smooth[: grid.shape[0], : grid.shape[1], : grid.shape[2]], dtype=np.float32)
 
 
-def _stretched(coarse: FloatImage, axis: int, step: int, length: int) -> FloatImage:
+def stretched(coarse: FloatImage, axis: int, step: int, length: int) -> FloatImage:
     """Linear interpolation along one axis from every `step`-th sample."""
     positions = np.arange(length) / step
     below = np.minimum(positions.astype(int), coarse.shape[axis] - 2)
