@@ -49,10 +49,10 @@ _HUMERAL_SHAFT = loft(
 )
 _GLENOID_NECK = loft(
     [
-        (-70, 0, -1, 2, 9),
-        (-58, 0, -1, 3, 12),
-        (-48, 0, -1, 5.5, 15),
-        (-39, 0, -0.5, 9, 16.5),
+        (-70, -8.5, -1, 1.5, 9),
+        (-58, -6.5, -1, 2.5, 12),
+        (-48, -4, -1, 5, 15),
+        (-39, -1.5, -0.5, 9, 16.5),
         (-31, 0, 0, 13, 18),
         (-15, 0, 0, 13.25, 18),
     ],
@@ -130,7 +130,7 @@ class Bones:
         size = self.head_radius / 23.0
         scaled = Points(*(c * np.float32(1 / size) for c in points))
         top = self.tuberosity_top / size
-        field = _HUMERAL_SHAFT(scaled, 8.0)
+        field = smooth_intersection(_HUMERAL_SHAFT(scaled, 8.0), np.asarray(scaled.z - np.float32(top - 3)), 5.0)
         field = smooth_union(field, ellipsoid(scaled, (15.5, -2, top - 13.5), (12, 17, 13.5)), 5.0)
         field = smooth_union(field, ellipsoid(scaled, (7, 18, -4), (7.5, 7, 11.5)), 4.0)
         groove: list[Vector] = [(16, 21, 30), (17, 21.5, 4), (16.5, 20, -18), (14, 16.5, -45), (13, 15, -60)]

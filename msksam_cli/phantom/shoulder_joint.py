@@ -102,7 +102,7 @@ class Joint:
         """Fluid that an effusion presses down round the biceps tendon."""
         wide = 1.6 + 0.5 * self.effusion
         below = np.float32(-30 - 3 * self.effusion) - points.z
-        return np.maximum(band(points, self._biceps_path(), (1, 1, 0), wide, wide), below)
+        return np.asarray(np.maximum(band(points, self._biceps_path(), (1, 1, 0), wide, wide), below))
 
     def _biceps_path(self) -> list[Vector]:
         over = self.surface + 2.6
