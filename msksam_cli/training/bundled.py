@@ -6,51 +6,64 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from msksam_cli.core.geometry import Grid
 from msksam_cli.core.slicing import PREPROCESSING_VERSION
+from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.atomic import atomic_path, write_atomic
-from msksam_cli.phantom.knee import knee_label_map, sample_knee_shape
+from msksam_cli.phantom.regions import REGIONS, region_named
 from msksam_cli.phantom.sequences import RELAXATION, SEQUENCES, tissue_signal
-from msksam_cli.phantom.tissues import KNEE_TISSUES
-from msksam_cli.sam.checkpoint import dump_checkpoint
+from msksam_cli.sam.checkpoint import dump_checkpoint, parse_checkpoint
 from msksam_cli.sam.model import build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, train
+from msksam_cli.training.scanned import read_coloured_slices
 
-RECIPE = Recipe(stages=(Stage(64, 16, 4, 1000), Stage(128, 8, 4, 700), Stage(256, 2, 4, 250)), decay_steps=550)
-KNEES = 20
+RECIPE = Recipe(
+    stages=(Stage(64, 16, 4, 1000), Stage(128, 8, 4, 3300), Stage(192, 4, 4, 500), Stage(256, 2, 4, 600)),
+    learning_rate=4e-4,
+    decay_steps=900,
+    ema_decay=0.999,
+)
+EACH = 4
 SHAPES_SHARE = 0.3
+SCANNED_SHARE = 0.15
+LESION_SHARE = 0.2
 RANDOM_CONTRAST_SHARE = 0.5
 
-_SPACING_MM = 0.8
-_SHAPE = (190, 190, 220)
+_SPACING_MM = 1.0
 
 
-def knee_bank(folder: Path, count: int, seed: int) -> list[LabelMap]:
-    """`count` procedural knees at 0.8 mm, made once and kept as .npy files in `folder`."""
-    affine = np.diag([_SPACING_MM, _SPACING_MM, _SPACING_MM, 1.0])
-    affine[:3, 3] = [-_SPACING_MM * (n - 1) / 2 for n in _SHAPE]
-    grid = Grid(_SHAPE, affine)
+def region_bank(folder: Path, each: int, seed: int, regions: Sequence[str] = ()) -> list[LabelMap]:
+    """Procedural label volumes at 1 mm, made once and kept as .npy files in a folder.
+
+    Args:
+        folder: where they are kept.
+        each: volumes of each region.
+        seed: of all of them.
+        regions: names of regions; all when empty.
+    """
     return [
-        LabelMap(_knee(folder / f"knee-{seed}-{number}.npy", grid, (seed, number)), grid, KNEE_TISSUES)
-        for number in range(count)
+        _kept(folder / f"{name}-{seed}-{number}.npy", name, (seed, number))
+        for name in regions or REGIONS
+        for number in range(each)
     ]
 
 
-def _knee(path: Path, grid: Grid, seed: tuple[int, int]) -> NDArray[np.uint8]:
+def _kept(path: Path, name: str, seed: tuple[int, int]) -> LabelMap:
+    region = region_named(name)
+    grid = region.grid(_SPACING_MM)
     if not path.exists():
-        shape = sample_knee_shape(np.random.default_rng(seed))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        drawn = region.label_map(region.sample(np.random.default_rng(seed)), grid)
         with atomic_path(path) as temporary:
-            np.save(temporary, knee_label_map(shape, grid).values.astype(np.uint8))
-    return np.asarray(np.load(path, mmap_mode="r"))
+            np.save(temporary, drawn.values.astype(np.uint8))
+    return LabelMap(np.asarray(np.load(path, mmap_mode="r")), grid, tissues_of(name, findings=True))
 
 
 def sequence_levels(rng: np.random.Generator) -> Mapping[int, float] | None:
@@ -69,16 +82,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the run keeps its state")
     parser.add_argument("--checkpoint", type=Path, help="file to write when done")
+    parser.add_argument("--start", type=Path, help="checkpoint to begin with instead of random weights")
+    parser.add_argument("--scanned", type=Path, help="folder of a CC BY set: images/ and colour masks/ as PNG")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.manual_seed(RECIPE.seed)
     torch.set_num_threads(options.threads)
-    knees = knee_bank(options.folder / "knees", KNEES, RECIPE.seed)
+    volumes = region_bank(options.folder / "volumes", EACH, RECIPE.seed)
+    scanned = read_coloured_slices(options.scanned) if options.scanned else []
 
     def dataset_of(stage: Stage) -> PhantomBatches:
         return PhantomBatches(
-            knees,
+            volumes,
             sequence_levels,
             side_px=stage.side_px,
             images=stage.images,
@@ -86,9 +102,15 @@ def main() -> None:
             length=RECIPE.steps,
             seed=RECIPE.seed,
             shapes_share=SHAPES_SHARE,
+            scanned=scanned,
+            scanned_share=SCANNED_SHARE,
+            lesion_share=LESION_SHARE,
         )
 
-    sam = train(build_sam("msksam_small"), RECIPE, dataset_of, options.folder, device=options.device)
+    sam = build_sam("msksam_small")
+    if options.start:
+        sam.load_state_dict(parse_checkpoint(options.start.read_bytes(), options.start.name).tensors)
+    sam = train(sam, RECIPE, dataset_of, options.folder, device=options.device)
     if options.checkpoint:
         content = dump_checkpoint(sam, "msksam_small", name="msksam-small", preprocessing=PREPROCESSING_VERSION)
         write_atomic(options.checkpoint, lambda stream: stream.write(content))
