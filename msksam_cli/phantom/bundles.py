@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from msksam_cli.phantom import tissues
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector
 
 _STEP_MM = 0.5
 _REACH_MM = 14.0
+_STRAPS = (tissues.SARTORIUS, tissues.GRACILIS, tissues.OBTURATOR_INTERNUS, tissues.ADDUCTOR_LONGUS)
+_STRAP_SHARE = 0.6
 _RIPPLES_MM = (27.0, 48.0)
 _TINY = np.float32(1e-4)
 
@@ -169,6 +172,19 @@ def streaks(points: Points, spacing_mm: float, seed: int, along: float = 0.15) -
     return np.asarray(total * np.float32(0.5), dtype=np.float32)
 
 
-def inside_muscle(packed: Packed, fill_mm: float, septum_mm: float) -> Mask:
-    """Where muscle lies: within `fill_mm` of its tube and off the septa, `septum_mm` thick, between neighbours."""
-    return np.asarray((packed.field < np.float32(fill_mm)) & (packed.margin > np.float32(septum_mm)))
+def fills(fill_mm: float) -> Field:
+    """How far each tissue, by index, spreads from its tube, (256,) in mm; straps keep their own shape."""
+    found = np.full(256, fill_mm, dtype=np.float32)
+    found[list(_STRAPS)] *= np.float32(_STRAP_SHARE)
+    return found
+
+
+def inside_muscle(packed: Packed, fill_mm: Field, septum_mm: float) -> Mask:
+    """Where muscle lies.
+
+    Args:
+        packed: which tube owns each point.
+        fill_mm: (256,) how far each tissue spreads from its tube.
+        septum_mm: thickness of the septa that stay free between neighbours.
+    """
+    return np.asarray((packed.field < fill_mm[packed.tissue]) & (packed.margin > np.float32(septum_mm)))

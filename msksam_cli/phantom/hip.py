@@ -17,7 +17,7 @@ from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import hip_muscles as template
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bundles import Box, Bundle, inside_muscle, pack, rippled, streaks
+from msksam_cli.phantom.bundles import Box, Bundle, fills, inside_muscle, pack, rippled, streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ellipsoid, ramp, smooth_union
 from msksam_cli.phantom.hip_bones import SOCKET_RIM_MM, HipBones, dot, norm
 from msksam_cli.phantom.hip_joint import REACH_MM, HipJoint
@@ -161,7 +161,7 @@ class _Hip:
     def _soft(self, points: Points, fascia: Field, box: Box) -> Labels:
         """Muscles, organs and the fat round them."""
         packed = pack(self.muscles, rippled(points, _RIPPLE_MM / self.size, self.shape.seed))
-        muscle = inside_muscle(packed, self.shape.fill_mm / self.size, 2 * self.shape.septum_mm / self.size)
+        muscle = inside_muscle(packed, fills(self.shape.fill_mm / self.size), self.shape.septum_mm / self.size)
         hollow = packed.tissue == tissues.FAT
         muscle &= (packed.tissue != tissues.INTERMUSCULAR_FAT) & ~hollow & (fascia < -0.6)
         labels = np.where(muscle, packed.tissue, np.uint8(tissues.INTERMUSCULAR_FAT)).astype(np.uint8)

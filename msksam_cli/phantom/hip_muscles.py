@@ -283,11 +283,12 @@ NERVE = bundle(
 )
 
 TRUNK_WALL = (
+    bundle(tissues.PELVIC_ORGANS, [(-86, -88, 6, 4, 10, 0), (-62, -88, 2, 13, 30, 0), (-30, -88, -4, 15, 34, 0)]),
     bundle(tissues.PELVIC_ORGANS, [(-12, -74, 52, 8, 4, -5), (30, -70, 62, 16, 5, -8), (140, -64, 74, 26, 6, -10)]),
     bundle(tissues.PELVIC_ORGANS, [(52, -74, -98, 4, 5, 0), (80, -72, -94, 11, 12, 0), (140, -66, -76, 18, 20, 0)]),
     bundle(tissues.PELVIC_ORGANS, [(45, 14, 56, 8, 4, -32), (80, 14, 58, 26, 7, -35), (140, 20, 54, 34, 9, -38)]),
 )
-"""Muscles of the belly and the back, which the table does not name in the hip."""
+"""Muscles of perineum, back and belly, which the table does not name in the hip."""
 
 CAVITY = bundle(
     tissues.FAT,

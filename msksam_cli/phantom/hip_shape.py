@@ -59,7 +59,7 @@ class HipShape:
     muscle_bulk: float = 1.0
     subcutaneous_mm: float = 22.0
     fill_mm: float = 9.0
-    septum_mm: float = 0.5
+    septum_mm: float = 1.0
     infiltration: float = 0.0
     bladder_mm: float = 28.0
     rotation_deg: float = 0.0
@@ -116,7 +116,7 @@ def sample_hip_shape(rng: np.random.Generator, side: str | None = None) -> HipSh
         muscle_bulk=draw(1.0 - 0.08 * (age - 0.5), 0.07),
         subcutaneous_mm=float(np.clip(np.exp(draw(np.log(22.0), 0.5)), 5.0, 70.0)),
         fill_mm=float(np.clip(draw(10.5 - 5.5 * age, 1.5), 1.5, 13.0)),
-        septum_mm=float(np.clip(draw(0.45 + 0.5 * age, 0.2), 0.25, 1.8)),
+        septum_mm=float(np.clip(draw(0.8 + 0.8 * age, 0.3), 0.5, 2.5)),
         infiltration=float(np.clip(rng.exponential(0.02 + 0.08 * age), 0, 0.5)),
         bladder_mm=float(rng.uniform(15.0, 48.0)),
         rotation_deg=draw(0.0, 3.0),

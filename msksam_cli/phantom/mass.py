@@ -44,7 +44,7 @@ class Mass:
         """
         offsets, _, relative = self._relative(points)
         cubed = np.maximum(relative, np.float32(0.05)) ** 3
-        shrunk = np.cbrt(np.maximum(cubed - np.float32(_PUSH_SHARE), np.float32(0.02)) / cubed)
+        shrunk = np.cbrt(np.maximum(1 - np.float32(_PUSH_SHARE) / cubed, np.float32(0.02)))
         near = ramp(relative, _REACH_RADII, 0.6 * _REACH_RADII)
         factor = 1 - near * (1 - shrunk)
         moved = [np.float32(c) + offset * factor for c, offset in zip(self.centre, offsets, strict=True)]

@@ -17,7 +17,7 @@ from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import thigh_muscles as template
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bundles import Box, Bundle, Packed, inside_muscle, pack, rippled, streaks
+from msksam_cli.phantom.bundles import Box, Bundle, Packed, fills, inside_muscle, pack, rippled, streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, ramp
 from msksam_cli.phantom.mass import Mass
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
@@ -168,7 +168,7 @@ class _Thigh:
 
     def _muscle(self, packed: Packed, fascia: Field) -> Mask:
         fill, septum = self.shape.fill_mm / self.girth, self.shape.septum_mm / self.girth
-        return np.asarray(inside_muscle(packed, fill, 2 * septum) & (fascia < -0.6))
+        return np.asarray(inside_muscle(packed, fills(fill), septum) & (fascia < -0.6))
 
     def _streaked(self, points: Points, tissue: NDArray[np.uint8]) -> Mask:
         """Where streaks of fat run through the muscles, in patches."""

@@ -65,7 +65,7 @@ class ThighShape:
     muscle_area_cm2: float = 118.0
     subcutaneous_mm: float = 13.0
     fill_mm: float = 9.0
-    septum_mm: float = 0.5
+    septum_mm: float = 1.0
     infiltration: float = 0.0
     wasted: int = 0
     wasting: float = 0.0
@@ -129,7 +129,7 @@ def sample_thigh_shape(rng: np.random.Generator, side: str | None = None) -> Thi
         muscle_area_cm2=118.0 * stature**2 * draw(1.0, 0.15) * (1.08 - 0.22 * age),
         subcutaneous_mm=float(np.clip(np.exp(draw(np.log(13.0), 0.6)), 3.0, 45.0)),
         fill_mm=float(np.clip(draw(10.5 - 5.5 * age, 1.5), 1.5, 13.0)),
-        septum_mm=float(np.clip(draw(0.45 + 0.5 * age, 0.2), 0.25, 1.8)),
+        septum_mm=float(np.clip(draw(0.8 + 0.8 * age, 0.3), 0.5, 2.5)),
         infiltration=float(np.clip(rng.exponential(0.02 + 0.08 * age), 0, 0.5)),
         wasted=wasted,
         wasting=float(rng.uniform(0.15, 0.5)) if wasted else 0.0,
