@@ -23,10 +23,11 @@ from msksam_cli.phantom.texture import depth_mm, of_groups, smooth_noise, stretc
 FloatImage = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_COARSE_MM = 2.0
+_COARSE_MM = 3.0
 _CLOSING_MM = 16.0
 _HULL_MM = 45.0
-_FLUID_MM, _CAPSULE_MM, _SHEATH_MM = 0.9, 1.6, 1.2
+_FLUID_MM, _CAPSULE_MM, _SHEATH_MM = 0.9, 0.7, 1.2
+_LEAST_VOXELS = 0.7
 _SKIN_MM = 1.8
 _THINNEST_MUSCLE_MM = 2.5
 _JOINT_MM, _SHAFT_MM = 12.0, 55.0
@@ -85,8 +86,9 @@ def dressed(labels: LabelMap, seed: int = 0) -> LabelMap:
     values = _envelope(labels.grid, around, index, rng)
     close = depth_mm(of_groups(labels, _JOINT_PARTS), labels.grid)
     gap = around.outside < _SHEATH_MM
-    values[gap & (close > -_CAPSULE_MM)] = index["joint-capsule"]
-    values[gap & (close > -_FLUID_MM)] = index["joint-fluid"]
+    fluid_mm = _resolved_mm(_FLUID_MM, labels.grid)
+    values[gap & (close > -fluid_mm - _CAPSULE_MM)] = index["joint-capsule"]
+    values[gap & (close > -fluid_mm)] = index["joint-fluid"]
     values = np.where(labels.values > 0, labels.values, values)
     return LabelMap(values, labels.grid, table)
 
@@ -143,13 +145,18 @@ def _envelope(
     cover = np.minimum(depth - np.maximum(muscle_mm, 0) - fat_mm, around.hull - 0.6 * fat_mm)
     highest = max(index.values())
     values = np.zeros(grid.shape, dtype=np.uint8 if highest < 256 else np.uint16)
-    values[cover < _SKIN_MM] = index["skin"]
+    values[cover < _resolved_mm(_SKIN_MM, grid)] = index["skin"]
     values[cover < 0] = index["fat"]
     values[(depth < muscle_mm) & (np.abs(planes) > _PLANE_WIDTH)] = index["muscle"]
     inside = around.outside < 0
     values[inside] = index["fat"]
     values[inside & (pads > 1.1)] = index["joint-capsule"]
     return values
+
+
+def _resolved_mm(thickness_mm: float, grid: Grid) -> float:
+    """A layer's thickness, at least what voxels of the grid can show."""
+    return max(thickness_mm, _LEAST_VOXELS * max(grid.spacing_mm))
 
 
 def _distance_mm(mask: Mask, spacing_mm: NDArray[np.float64]) -> FloatImage:
