@@ -24,7 +24,7 @@ _NOTCH, _NOTCH_WIDTH = 0.07, 0.5
 _RIM = 0.88
 _RIM_EDGE_MM = 2.2
 _DISC_OVERLAP_MM = 0.8
-_PROTRUSION_WIDTH_MM = 6.5
+_PROTRUSION_WIDTH_MM = 8.0
 _NODE_RADIUS_MM = 5.0
 _SMALLEST_RADIUS = 0.05
 _SCREW_MM, _ROD_MM = 3.1, 2.8
@@ -92,10 +92,12 @@ def disc(local: Points, size: DiscSize, wear: Wear) -> Field:
         hollow = hollow + _node(local, wear) * (local.z > 0)
     across = np.clip(local.z / np.maximum(rim, np.float32(1.0)), -1, 1)
     out = np.float32(wear.bulge) * (1 - across**2)
+    field = smooth_intersection(side - out, np.abs(local.z) - rim - hollow - np.float32(_DISC_OVERLAP_MM), 1.0)
     if wear.protrusion:
-        near = np.exp(-(((local.u - np.float32(wear.protrusion_u)) / np.float32(_PROTRUSION_WIDTH_MM)) ** 2))
-        out = out + np.float32(wear.protrusion) * near * (local.y < 0)
-    return smooth_intersection(side - out, np.abs(local.z) - rim - hollow - np.float32(_DISC_OVERLAP_MM), 1.0)
+        centre = (wear.protrusion_u, -size.half_depth, 0.0)
+        radii = (_PROTRUSION_WIDTH_MM, wear.protrusion + wear.bulge, size.height / 2 + 1.0)
+        field = smooth_union(field, ellipsoid(local, centre, radii), 1.5)
+    return field
 
 
 def _between(ends: tuple[float, float], along: Field) -> Field:
@@ -116,8 +118,8 @@ def _outline(local: Points, width: Field | np.float32, depth: Field | np.float32
 
 def _lip(local: Points, along: Field, wear: Wear) -> Field:
     angle = np.arctan2(local.y, local.u)
-    uneven = 0.55 + 0.3 * np.sin(2 * angle + np.float32(wear.phase)) + 0.15 * np.sin(5 * angle - np.float32(wear.phase))
-    return np.asarray(np.float32(wear.lip) * uneven * along**8 * ramp(local.y, -14.0, 2.0), dtype=np.float32)
+    uneven = 0.7 + 0.3 * np.sin(2 * angle + np.float32(wear.phase)) + 0.2 * np.sin(5 * angle - np.float32(wear.phase))
+    return np.asarray(np.float32(wear.lip) * uneven * along**6 * ramp(local.y, -14.0, 2.0), dtype=np.float32)
 
 
 def _node(local: Points, wear: Wear) -> Field:

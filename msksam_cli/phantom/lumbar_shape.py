@@ -24,7 +24,7 @@ class LumbarShape:
         body_width_mm: upper end plate of L3 from side to side, 47 ± 3.5 (Zhou 2000; Panjabi 1992; Berry 1987).
         body_depth_mm: upper end plate of L3 from front to back, 34.5 ± 2.6 (Zhou 2000; Panjabi 1992).
         body_height_mm: mean height of L3, 28.5 ± 1.9 (Berry 1987; Zhou 2000).
-        disc_height_mm: L3-L4 between the rims, 10.4 ± 1.1 (Shao 2002; Frobin 1997; Zhou 2000).
+        disc_height_mm: L3-L4 between the rims, 9.6 ± 1.1 (Shao 2002; Frobin 1997; Zhou 2000).
         concavity_mm: depth of the lower end plates, 2.6 ± 0.6; upper ones are half as deep (Chen 2007).
         canal_width_mm: bony canal between the pedicles of L3, 24 ± 1.8 (Panjabi 1992; Zhou 2000).
         canal_depth_mm: bony canal of L3 from front to back, 17.5 ± 1.8 (Panjabi 1992; Zhou 2000).
@@ -53,7 +53,7 @@ class LumbarShape:
     body_width_mm: float = 47.0
     body_depth_mm: float = 34.5
     body_height_mm: float = 28.5
-    disc_height_mm: float = 10.4
+    disc_height_mm: float = 9.6
     concavity_mm: float = 2.6
     canal_width_mm: float = 24.0
     canal_depth_mm: float = 17.5

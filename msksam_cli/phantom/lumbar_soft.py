@@ -15,7 +15,7 @@ from msksam_cli.phantom.fields import Field, Loft, Points, ellipsoid, loft, ramp
 from msksam_cli.phantom.lumbar_column import Column
 from msksam_cli.phantom.lumbar_shape import LumbarShape
 
-SKIN_MM = 2.0
+SKIN_MM = 2.6
 WALL_MM = 13.0
 _FAT_PAINTED = 0.6
 _SEPTUM_MM = 0.8
