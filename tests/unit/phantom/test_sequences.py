@@ -6,19 +6,20 @@ import numpy as np
 import pytest
 
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.sequences import RELAXATION, SEQUENCES, Relaxation, Sequence, tissue_signal
-from msksam_cli.core.terminology import TISSUES
+from msksam_cli.phantom.sequences import (
+    CARTILAGE,
+    RELAXATION,
+    SEQUENCES,
+    Relaxation,
+    Sequence,
+    reference_signal,
+    tissue_signal,
+)
 
 
 def signals(name: str) -> dict[int, float]:
     sequence = SEQUENCES[name]
-    return {i: tissue_signal(r, sequence, sequence.echo_times_ms[0]) for i, r in RELAXATION.items()}
-
-
-def test_every_tissue_has_relaxation_times() -> None:
-    assert set(RELAXATION) == set(TISSUES.indices)
-    for relaxation in RELAXATION.values():
-        assert 0 < relaxation.t2_star_ms <= relaxation.t2_ms < relaxation.t1_ms
+    return {i: tissue_signal(r, sequence, *sequence.timings_ms[0]) for i, r in RELAXATION.items()}
 
 
 def test_fat_suppressed_pd_shows_fluid_then_cartilage_then_muscle_then_fat_then_tendon() -> None:
@@ -49,6 +50,68 @@ def test_the_low_field_gradient_echo_shows_marrow_bright_above_cartilage_and_mus
     seen = signals("gre-t1")
     assert seen[tissues.FEMUR] > 2 * seen[tissues.FEMORAL_CARTILAGE] > 2 * seen[tissues.MEDIAL_MENISCUS]
     assert seen[tissues.FEMUR] > 2 * seen[tissues.GASTROCNEMIUS]
+
+
+def test_t2_shows_the_spinal_canal_above_discs_above_marrow_above_muscle() -> None:
+    seen = signals("t2-fs-tse")
+    order = [tissues.SPINAL_CANAL, tissues.DISC_L3_L4, tissues.L3, tissues.LEFT_PSOAS, tissues.AORTA]
+    assert sorted(order, key=lambda tissue: -seen[tissue]) == order
+
+
+def test_stir_nulls_fat_and_leaves_water() -> None:
+    plain, nulled = signals("pd-tse"), signals("stir-tse")
+    assert nulled[tissues.FAT] < 0.1 * plain[tissues.FAT]
+    assert nulled[tissues.TUMOUR] > 3 * nulled[tissues.FEMUR]
+
+
+def test_dixon_images_are_the_parts_their_sum_and_their_difference() -> None:
+    share = Relaxation(0.7, 1000.0, 40.0, 12.0, 0.5)
+    timing = (2.4, 0.0)
+    parts = {
+        name: tissue_signal(share, replace(SEQUENCES[f"dixon-{name}"], name=""), *timing)
+        for name in ("water", "fat", "in-phase", "opposed-phase")
+    }
+    assert parts["in-phase"] == pytest.approx(parts["water"] + parts["fat"])
+    assert parts["opposed-phase"] == pytest.approx(abs(parts["water"] - parts["fat"]))
+    assert signals("dixon-fat")[tissues.FEMORAL_CARTILAGE] == 0
+    assert signals("dixon-water")[tissues.FAT] < 0.1 * signals("dixon-fat")[tissues.FAT]
+
+
+def test_a_spin_lock_decays_with_t1_rho_at_one_echo_time() -> None:
+    sequence = SEQUENCES["t1-rho"]
+    assert len(sequence.timings_ms) == len(sequence.spin_lock_times_ms) > 3
+    first, last = (tissue_signal(CARTILAGE, sequence, *sequence.timings_ms[n]) for n in (0, -1))
+    passed_ms = sequence.spin_lock_times_ms[-1] - sequence.spin_lock_times_ms[0]
+    assert first / last == pytest.approx(np.exp(passed_ms / 43.0))
+
+
+def test_an_inversion_recovery_is_dark_where_the_inverted_signal_crosses_zero() -> None:
+    tissue = Relaxation(1.0, 500.0, 50.0, 30.0)
+    sequence = Sequence("", "inversion-recovery", 1e6, (0.0,), inversion_time_ms=500.0 * np.log(2))
+    assert tissue_signal(tissue, sequence, 0.0) == pytest.approx(0.0, abs=1e-9)
+    assert tissue_signal(tissue, replace(sequence, inversion_time_ms=0.0), 0.0) == pytest.approx(1.0)
+
+
+def test_one_image_of_a_sequence_has_its_own_timing() -> None:
+    for name in ("t2-multi-echo", "t1-rho", "dess"):
+        sequence = SEQUENCES[name]
+        alone = [sequence.image(number).timings_ms for number in range(len(sequence.timings_ms))]
+        assert alone == [(timing,) for timing in sequence.timings_ms]
+
+
+@pytest.mark.parametrize("name", sorted(SEQUENCES))
+def test_every_sequence_shows_cartilage_and_tells_three_tissues_apart(name: str) -> None:
+    seen = signals(name)
+    assert seen[tissues.IMPLANT] < 0.01 * max(seen.values())
+    assert reference_signal(SEQUENCES[name]) > 0
+    levels = sorted(
+        seen[tissue] / max(seen.values()) for tissue in (tissues.FEMUR, tissues.DELTOID, tissues.JOINT_FLUID)
+    )
+    assert levels[2] - levels[0] > 0.05
+
+
+def test_a_dixon_fat_image_is_scaled_by_the_cartilage_of_the_sum() -> None:
+    assert reference_signal(SEQUENCES["dixon-fat"]) == reference_signal(SEQUENCES["dixon-in-phase"])
 
 
 def test_a_spin_echo_decays_with_t2_and_recovers_with_t1() -> None:
