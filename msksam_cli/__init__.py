@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from msksam_cli.pipeline.build_atlas import BuiltAtlas
     from msksam_cli.pipeline.compare_result import ModelComparison
     from msksam_cli.pipeline.evaluate import Evaluation
+    from msksam_cli.pipeline.finetune import Finetuned
     from msksam_cli.pipeline.segment import SegmentRun
 
-__all__ = ["__version__", "build_atlas", "compare", "evaluate", "segment"]
+__all__ = ["__version__", "build_atlas", "compare", "evaluate", "finetune", "segment"]
 __version__ = "0.1.0"
 
 
@@ -67,3 +68,18 @@ def build_atlas(cases: str | Path, output: str | Path, **options: Any) -> BuiltA
     from msksam_cli.pipeline.build_atlas import build_atlas as build
 
     return build(BuildAtlasOptions(Path(cases), Path(output), **options))
+
+
+def finetune(cases: str | Path, output: str | Path, **options: Any) -> Finetuned | None:
+    """Fine-tune a model on labelled cases; `options` are fields of `pipeline.finetune_options.FinetuneOptions`.
+
+    Returns:
+        What was done; None in those processes of torchrun that do not write.
+
+    Raises:
+        MsksamError: as `msksam finetune` would fail.
+    """
+    from msksam_cli.pipeline.finetune import finetune as run
+    from msksam_cli.pipeline.finetune_options import FinetuneOptions
+
+    return run(FinetuneOptions(Path(cases), Path(output), **options))

@@ -21,6 +21,7 @@ from msksam_cli.commands import (
     convert,
     demo,
     evaluate,
+    finetune,
     info,
     measure,
     models,
@@ -47,6 +48,7 @@ app.add_typer(atlas.app, name="atlas")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.command()(compare.compare)
+app.command()(finetune.finetune)
 app.command()(report.report)
 app.command()(info.info)
 

@@ -10,7 +10,8 @@ import torch
 from msksam_cli.sam.model import build_sam
 from msksam_cli.training import loop
 from msksam_cli.training.dataset import PhantomBatches
-from msksam_cli.training.loop import Recipe, Stage, batch_loss, train
+from msksam_cli.training.lesson import Lesson
+from msksam_cli.training.loop import Recipe, Stage, train
 
 RECIPE = Recipe(
     stages=(Stage(32, 1, 1, 3), Stage(48, 1, 1, 3)), learning_rate=1e-3, warmup_steps=2, decay_steps=3, save_every=2
@@ -87,7 +88,7 @@ def test_the_loss_of_one_batch_falls_when_it_is_learnt():
     optimizer = torch.optim.AdamW(sam.parameters(), lr=2e-3)
     losses = []
     for _ in range(12):
-        loss = batch_loss(sam, batch, "cpu")
+        loss = Lesson(sam)(batch)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
@@ -100,7 +101,7 @@ def test_the_loss_of_one_batch_falls_when_it_is_learnt():
 def test_gradients_reach_every_part_of_the_network_for_every_kind_of_question(use_box, use_points):
     sam = _network().train()
     batch = replace(_batches(Stage(32, 1, 1, 6))[0], use_box=use_box, use_points=use_points)
-    batch_loss(sam, batch, "cpu").backward()
+    Lesson(sam)(batch).backward()
     for part in (sam.image_encoder, sam.prompt_encoder, sam.mask_decoder):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
 
