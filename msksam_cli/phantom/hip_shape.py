@@ -18,11 +18,11 @@ class HipShape:
 
     Attributes:
         side: "left" or "right": the hip round the world's origin.
-        head_diameter_mm: bony femoral head, 47 ± 4 (Noble 1988; Young 2013).
+        head_diameter_mm: bony femoral head, 47 ± 4 (Noble 1988).
         neck_shaft_deg: angle of the neck to the shaft, 126 ± 6 (Boese 2016).
         anteversion_deg: turn of the neck towards the front, 12 ± 8 (Scorcelletti 2020).
         head_offset_mm: from the head's centre to the shaft's axis, 43 ± 5 (Noble 1988).
-        head_distance_mm: between the centres of both heads, 176 ± 9 (Lenaerts 2009).
+        head_distance_mm: between the centres of both heads, 176 ± 9 (Bell 1990).
         cup_inclination_deg: of the acetabulum's opening to the transverse plane, 46 ± 4.
         cup_anteversion_deg: turn of its opening towards the front, 18 ± 6 (Köhnlein 2009).
         femoral_cartilage_mm: greatest thickness on the head, 1.9 ± 0.3 (Shepherd 1999; Mechlenburg 2007).

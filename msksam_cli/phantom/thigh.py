@@ -29,7 +29,7 @@ THIGH_TISSUES = tissues_of("thigh", findings=True)
 """The tissues of the procedural thigh and what may be found in it."""
 
 SKIN_MM = 1.8
-_TEMPLATE_MUSCLE_CM2 = 113.5
+_TEMPLATE_MUSCLE_CM2 = 110.5
 _TEMPLATE_SHAFT_MM = 28.0
 _MEDIAL_EDGE_MM = 80.0
 _STREAK_SPACING_MM = 8.0

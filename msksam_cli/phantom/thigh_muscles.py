@@ -1,9 +1,9 @@
 """Muscles, bone, vessels and nerves of the template thigh as tubes along z.
 
 The frame is a right thigh's, mm: u lateral, y anterior, z superior, origin on the femur's axis half way between its
-head and the knee (head near z = 215, joint line near z = -215). Where each muscle is thickest follows the slice-wise
-areas of Abe 2003 and of the perimenopausal women of Cotofana 2010: vasti and adductors high, hamstrings and vastus
-medialis low.
+head and the knee (head near z = 215, joint line near z = -215). Volumes follow Handsfield 2014 (J Biomech 47:631), the
+places where muscles are thickest Cotofana 2010 (Eur J Appl Physiol 110:91): vasti and adductors high, hamstrings and
+vastus medialis low.
 """
 
 from __future__ import annotations
@@ -184,12 +184,12 @@ MUSCLES: tuple[Bundle, ...] = (
     bundle(
         tissues.BICEPS_FEMORIS_SHORT_HEAD,
         [
-            (-200, 34, -22, 4.5, 5.5, 0),
-            (-160, 31, -22, 8, 8, 30),
-            (-110, 24, -24, 11, 9, 30),
-            (-60, 18, -24, 11, 8, 20),
-            (0, 14, -22, 9, 6, 15),
-            (50, 11, -20, 4.5, 3.5, 10),
+            (-200, 34, -22, 4, 5, 0),
+            (-160, 31, -22, 7.5, 7.5, 30),
+            (-110, 24, -24, 10, 8.5, 30),
+            (-60, 18, -24, 10, 7.5, 20),
+            (0, 14, -22, 8.5, 5.5, 15),
+            (50, 11, -20, 4, 3.5, 10),
         ],
     ),
     bundle(

@@ -38,9 +38,10 @@ class ThighShape:
         gap_mm: room between the thighs half way up, when there are two.
         femur_length_mm: centre of the head to the joint line, 430 ± 27 (Strecker 1997).
         shaft_width_mm: outer diameter of the shaft half way up, 28 ± 2.2 (Noble 1988).
-        muscle_area_cm2: all muscle in the slice half way up, 118 ± 22 (Akima 2007; Abe 2003).
-        subcutaneous_mm: fat under the skin half way up, on average round the thigh; median 13, from 3 to 45
-            (Störchle 2018 for the lean; wide on purpose).
+        muscle_area_cm2: all muscle in the slice half way up, 118 ± 22 (Goodpaster 2001 for the old,
+            Handsfield 2014 for the young).
+        subcutaneous_mm: fat under the skin half way up, on average round the thigh; median 13, from 3 to 45,
+            lean to obese.
         fill_mm: how far muscles fill the room between them; less leaves more fat between muscles.
         septum_mm: thickness of the fat between touching muscles.
         infiltration: part of the muscles that is streaks of fat, 0 to 0.5.
