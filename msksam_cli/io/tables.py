@@ -16,7 +16,7 @@ from msksam_cli.core.tissues import GROUPS, SIDES, Tissue, TissueTable, distinct
 from msksam_cli.errors import InputError
 from msksam_cli.io.atomic import write_text
 
-TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "mapping")
+TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "region", "mapping")
 """Columns of labels.tsv; the first four and the last are those of BIDS dseg tables."""
 
 _UNKNOWN = "n/a"
@@ -199,6 +199,7 @@ def _tissue(index: int, row: Mapping[str, str]) -> Tissue:
         side=side if side in SIDES else "",
         group=group if group in GROUPS else "other",
         mapping=row.get("mapping", ""),
+        region=row.get("region", ""),
     )
 
 

@@ -53,7 +53,7 @@ class Protocol:
             raise UsageError(f"unknown orientation {self.orientation!r}", f"Use {', '.join(_AXES_RAS)}")
         if not 0 < self.slice_thickness_mm <= self.slice_spacing_mm + 1e-6 or self.in_plane_mm <= 0 or self.slices < 1:
             raise ValueError("a protocol needs positive spacings, 0 < thickness <= spacing, and a slice")
-        longest_mm = self.field_of_view_mm[self.phase_axis] / 2
+        longest_mm = min(self.field_of_view_mm) / 2
         if self.phase_axis not in (0, 1) or self.motion_mm < 0 or not 0 <= self.wrap_mm <= longest_mm:
             raise ValueError(f"a protocol needs phase axis 0 or 1, motion >= 0 and wrap of 0 to {longest_mm} mm")
 

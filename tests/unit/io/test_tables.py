@@ -17,7 +17,7 @@ from msksam_cli.io.tables import (
 TISSUES = TissueTable(
     (
         Tissue(300, "disc L4-5", "L45", "#010203", "", "disc"),
-        Tissue(1, "femur", "F", "#ff8000", "", "bone", "SCT:71341001"),
+        Tissue(1, "femur", "F", "#ff8000", "", "bone", "SCT:71341001", "knee thigh hip"),
         Tissue(2, "medial-meniscus", "", "#00ff7f", "medial", "meniscus"),
     )
 )
@@ -53,10 +53,10 @@ def test_labels_tsv_has_the_bids_columns_in_order_and_n_a_for_what_is_missing(tm
     path = tmp_path / "labels.tsv"
     write_tissue_table(path, TISSUES)
     assert path.read_text(encoding="utf-8").splitlines() == [
-        "index\tname\tabbreviation\tcolor\tside\tgroup\tmapping",
-        "1\tfemur\tF\t#ff8000\tn/a\tbone\tSCT:71341001",
-        "2\tmedial-meniscus\tn/a\t#00ff7f\tmedial\tmeniscus\tn/a",
-        "300\tdisc L4-5\tL45\t#010203\tn/a\tdisc\tn/a",
+        "index\tname\tabbreviation\tcolor\tside\tgroup\tregion\tmapping",
+        "1\tfemur\tF\t#ff8000\tn/a\tbone\tknee thigh hip\tSCT:71341001",
+        "2\tmedial-meniscus\tn/a\t#00ff7f\tmedial\tmeniscus\tn/a\tn/a",
+        "300\tdisc L4-5\tL45\t#010203\tn/a\tdisc\tn/a\tn/a",
     ]
 
 

@@ -5,9 +5,12 @@ import itertools
 import numpy as np
 import pytest
 
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.terminology import tissues_of
+from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import UsageError
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.acquisition import Protocol, acquire, acquire_scan, demo_study
+from msksam_cli.phantom.acquisition import Anatomy, Protocol, acquire, acquire_scan, demo_study
 from msksam_cli.phantom.knee import KneeShape, knee_label_map
 from msksam_cli.phantom.signal import SEQUENCES
 
@@ -40,6 +43,9 @@ def test_impossible_protocols_are_refused() -> None:
         Protocol("oblique")
     with pytest.raises(ValueError, match="thickness"):
         Protocol(slice_spacing_mm=2.0, slice_thickness_mm=3.0)
+    for wrong in ({"phase_axis": 2}, {"motion_mm": -1.0}, {"wrap_mm": 80.0}):
+        with pytest.raises(ValueError, match="phase axis 0 or 1, motion >= 0 and wrap of 0 to"):
+            Protocol(**wrong)
 
 
 def test_thin_slices_have_the_knees_own_labels() -> None:
@@ -57,6 +63,77 @@ def test_thick_slices_take_the_majority_and_blur_what_they_cross() -> None:
     thin = Protocol("axial", 2.0, 9.0, 0.9, 5, (150.0, 150.0))
     sharp, _ = acquire(KneeShape(), SEQUENCES["t1-tse"], thin, seed=1)
     assert np.abs(volume.intensities - sharp.intensities)[labels.values == tissues.TIBIA].mean() > 10
+
+
+@pytest.fixture(scope="module")
+def slab() -> LabelMap:
+    """Fat with a muscle that fills it from the front to 12 mm behind the middle, and half of it from left to right."""
+    grid = Grid((60, 70, 40), np.diag([2.0, 2.0, 2.0, 1.0]) + np.outer([1, 1, 1, 0], [0, 0, 0, 1]) * -60.0)
+    values = np.full(grid.shape, tissues.FAT, dtype=np.uint8)
+    values[30:, 24:] = tissues.DELTOID
+    return LabelMap(values, grid, tissues_of("shoulder"))
+
+
+def test_gaps_between_slices_leave_out_what_lies_in_them() -> None:
+    values = np.full((30, 30, 60), tissues.DELTOID, dtype=np.uint8)
+    grid = Grid((30, 30, 60), np.diag([2.0, 2.0, 1.0, 1.0]))
+    layers = np.arange(60) % 9
+    values[:, :, (layers > 2) & (layers < 6)] = tissues.FAT
+    labels = LabelMap(values, grid, tissues_of("shoulder"))
+    centre = (29.0, 29.0, 27.0)
+    mean = {}
+    for thickness in (3.0, 9.0):
+        protocol = Protocol("axial", 2.0, 9.0, thickness, 5, (40.0, 40.0), centre)
+        mean[thickness] = float(acquire(labels, SEQUENCES["t1-tse"], protocol, seed=1)[0].intensities.mean())
+    assert mean[9.0] > 1.4 * mean[3.0]
+
+
+def test_what_reaches_beyond_the_field_of_view_folds_in_along_the_phase_axis(slab: LabelMap) -> None:
+    found = {}
+    for wrap in (0.0, 20.0):
+        protocol = Protocol("axial", 2.0, 4.0, 4.0, 3, (60.0, 60.0), (0.0, 10.0, -20.0), wrap_mm=wrap)
+        found[wrap] = acquire(slab, SEQUENCES["t1-tse"], protocol, seed=1)
+    np.testing.assert_array_equal(found[20.0][1].values, found[0.0][1].values)
+    ratio = found[20.0][0].intensities / found[0.0][0].intensities
+    assert ratio[:, 11:19].mean() == pytest.approx(1.0, abs=0.05)
+    assert min(ratio[:, :9].mean(), ratio[:, 21:].mean()) > 1.5
+
+
+def test_motion_blurs_the_image_and_not_the_truth(slab: LabelMap) -> None:
+    still, moving = (
+        acquire(slab, SEQUENCES["t1-tse"], Protocol("axial", 2.0, 4.0, 4.0, 3, (90.0, 90.0), motion_mm=size), seed=1)
+        for size in (0.0, 5.0)
+    )
+    np.testing.assert_array_equal(still[1].values, moving[1].values)
+    assert np.abs(still[0].intensities - moving[0].intensities).mean() > 20
+
+
+def test_any_subject_that_can_be_labelled_can_be_scanned() -> None:
+    grid_seen = []
+
+    def ball(grid: Grid) -> LabelMap:
+        grid_seen.append(grid)
+        i, j, k = np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij")
+        places = np.stack([i, j, k], axis=-1) @ grid.affine[:3, :3].T + grid.affine[:3, 3]
+        return LabelMap(
+            np.where(np.linalg.norm(places, axis=-1) < 20, tissues.L3, 0).astype(np.uint8), grid, tissues_of("lumbar")
+        )
+
+    protocol = Protocol("sagittal", 1.5, 5.0, 4.0, 9, (60.0, 66.0), (0.0, 0.0, 0.0), tilt_deg=(31.0, -17.0, 44.0))
+    volume, labels = acquire(Anatomy(ball, "lumbar"), SEQUENCES["t2-tse"], protocol, seed=2)
+    assert volume.body_part == "lumbar"
+    assert labels.mask(tissues.L3).sum() * labels.grid.voxel_volume_mm3 == pytest.approx(
+        4 / 3 * np.pi * 20**3, rel=0.03
+    )
+    assert grid_seen[0].spacing_mm[2] < 1.01
+
+
+def test_a_spin_lock_scan_has_one_image_per_lock(slab: LabelMap) -> None:
+    scan = acquire_scan(slab, SEQUENCES["t1-rho"], Protocol("axial", 3.0, 6.0, 6.0, 2, (80.0, 80.0)), seed=1)
+    assert len(scan.echoes) == len(SEQUENCES["t1-rho"].spin_lock_times_ms)
+    muscle = scan.labels.mask(tissues.DELTOID)
+    means = [float(volume.intensities[muscle].mean()) for volume in scan.echoes]
+    assert all(later < earlier for earlier, later in itertools.pairwise(means))
 
 
 def test_equal_arguments_give_equal_voxels_and_volumes_know_their_knee() -> None:
