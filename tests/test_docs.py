@@ -31,7 +31,7 @@ TABLES = {
     "summary.csv": SUMMARY_COLUMNS,
     "labels.tsv": TISSUE_COLUMNS,
 }
-NOT_YET = ("export-onnx", "finetune")
+NOT_YET = ("export-onnx",)
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

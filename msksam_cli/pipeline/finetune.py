@@ -29,7 +29,15 @@ from msksam_cli.io.tables import read_csv, read_json, write_json
 from msksam_cli.pipeline.finetune_cases import CaseSet, read_case, sound_cases
 from msksam_cli.pipeline.finetune_options import FinetuneOptions
 from msksam_cli.pipeline.finetune_report import FinetuneFacts, card_text, training_charts
-from msksam_cli.pipeline.finetune_scores import Labelled, by_tissue, mean_dice, volume_dice, watched
+from msksam_cli.pipeline.finetune_scores import (
+    SCORED_SLICES,
+    WATCHED_SLICES,
+    Labelled,
+    by_tissue,
+    mean_dice,
+    volume_dice,
+    watched,
+)
 from msksam_cli.pipeline.models import list_models, load_model
 from msksam_cli.pipeline.segment_case import Setup, Tally, embed
 from msksam_cli.sam.checkpoint import dump_checkpoint
@@ -95,7 +103,7 @@ def finetune(options: FinetuneOptions) -> Finetuned | None:
         if peers.writes:
             _prepare_work(options, _plain_setup(job))
         slices = _slices(job)
-        watch = [watched(case, cases.tissues) for case in _labelled(job)] if peers.writes else []
+        watch = list(_labelled(job, WATCHED_SLICES)) if peers.writes else []
         peers.wait()
         sam, weights = _train(job, slices, watch)
     return _finish(job, sam, len(slices), weights, started) if peers.writes else None
@@ -174,9 +182,10 @@ def _slices(job: _Job) -> list[TrainingSlice]:
     return slices
 
 
-def _labelled(job: _Job) -> Iterator[Labelled]:
+def _labelled(job: _Job, most: int) -> Iterator[Labelled]:
+    """The validation volumes, each with about `most` of its labelled slices."""
     for case in job.cases.validation:
-        yield Labelled(*read_case(case.files, job.cases.table))
+        yield watched(Labelled(*read_case(case.files, job.cases.table)), job.cases.tissues, most)
 
 
 def _embed(job: _Job, slices: Sequence[TrainingSlice]) -> None:
@@ -215,7 +224,7 @@ def _finish(job: _Job, sam: Sam, slices: int, weights: int, started: float) -> F
     write_checkpoint(options.output, job, sam)
     saved = load_model(str(options.output), device=job.model.device, precision=job.model.precision)
     before, after = (
-        [volume_dice(model, job.store, case, job.cases.tissues) for case in _labelled(job)]
+        [volume_dice(model, job.store, case, job.cases.tissues) for case in _labelled(job, SCORED_SLICES)]
         for model in (job.model, saved)
     )
     log = read_csv(options.work / _LOG_FILE)

@@ -12,6 +12,7 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.io.curves import Chart, Curve
 from msksam_cli.io.tables import aligned_text
 from msksam_cli.pipeline.environment import package_versions
+from msksam_cli.pipeline.finetune_scores import SCORED_SLICES
 from msksam_cli.training.loop import Recipe
 
 _LEARNT = {
@@ -114,7 +115,8 @@ def card_text(facts: FinetuneFacts) -> str:
 
 ## Validation
 
-Volume Dice with boxes from the truth, each side off by up to 5 %, mean ± sd over volumes:
+Volume Dice with boxes from the truth, each side off by up to 5 %, mean ± sd over volumes; of a volume with more than
+{SCORED_SLICES} labelled slices every n-th:
 
 | tissue | volumes | {facts.parent} | {facts.name} |
 | --- | --- | --- | --- |

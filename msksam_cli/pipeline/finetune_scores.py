@@ -14,11 +14,11 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.embeddings import EmbeddingStore
 from msksam_cli.fusion import FusionRules
-from msksam_cli.measure.overlap import overlaps
+from msksam_cli.measure.overlap import LabelArray, overlaps
 from msksam_cli.pipeline.segment_case import Setup, segment_with_prompts
 from msksam_cli.sam.runtime import Model
 
-WATCHED_SLICES = 16
+WATCHED_SLICES, SCORED_SLICES = 16, 48
 
 VolumeDice = Mapping[int, float]
 
@@ -31,7 +31,7 @@ class Labelled:
     labels: LabelMap
 
 
-def watched(case: Labelled, tissues: TissueTable, most: int = WATCHED_SLICES) -> Labelled:
+def watched(case: Labelled, tissues: TissueTable, most: int) -> Labelled:
     """Every n-th slice of a volume, so that at most about `most` labelled slices are left, on a grid of its own."""
     axis = case.volume.grid.slice_axis
     wanted = np.isin(case.labels.values, tissues.indices).any(axis=plane_axes(axis))
@@ -50,14 +50,23 @@ def watched(case: Labelled, tissues: TissueTable, most: int = WATCHED_SLICES) ->
     return Labelled(Volume(intensities, thin), LabelMap(case.labels.values[tuple(chosen)], thin, case.labels.tissues))
 
 
-def volume_dice(model: Model, store: EmbeddingStore, case: Labelled, tissues: TissueTable) -> VolumeDice:
-    """Label value → Dice of each wanted tissue that the truth shows, asked for with its boxes off by up to 5 %."""
+def segmented(model: Model, store: EmbeddingStore, case: Labelled, tissues: TissueTable) -> LabelMap:
+    """What a network makes of a volume asked for the wanted tissues by true boxes, each side off by up to 5 %."""
     setup = Setup(tissues, model, store, FusionRules(), prompt_kind="box", fusion=False)
     prompts = prompts_from_labels(case.labels, tissues, case.volume.grid.slice_axis, "box")
-    found = segment_with_prompts(case.volume, prompts, setup).labels
+    return segment_with_prompts(case.volume, prompts, setup).labels
+
+
+def wanted_truth(case: Labelled, tissues: TissueTable) -> LabelArray:
+    """The truth (I, J, K) with 0 for tissues that are not wanted."""
     truth = case.labels.values.copy()
     truth[~np.isin(truth, tissues.indices)] = 0
-    pairs = overlaps(found.values, truth)
+    return truth
+
+
+def volume_dice(model: Model, store: EmbeddingStore, case: Labelled, tissues: TissueTable) -> VolumeDice:
+    """Label value → Dice of each wanted tissue that the truth shows, see `segmented`."""
+    pairs = overlaps(segmented(model, store, case, tissues).values, wanted_truth(case, tissues))
     return {index: pair.dice or 0.0 for index, pair in pairs.items() if pair.voxels_b}
 
 

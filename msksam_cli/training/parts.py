@@ -8,7 +8,7 @@ from msksam_cli.sam.model import Sam
 from msksam_cli.training.lora import add_lora, merge_lora
 
 PARTS = ("decoder", "all", "lora")
-LEARNING_RATES = {"decoder": 2e-4, "all": 1e-4, "lora": 2e-4}
+LEARNING_RATES = {"decoder": 5e-4, "all": 1e-4, "lora": 5e-4}
 
 
 def let_learn(sam: Sam, part: str, *, rank: int, seed: int) -> int:
