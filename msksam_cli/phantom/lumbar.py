@@ -22,6 +22,7 @@ from msksam_cli.phantom import lumbar_bones as bones
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.fields import Field, Points, Vector
 from msksam_cli.phantom.lumbar_column import Column, Frame
+from msksam_cli.phantom.lumbar_pelvis import Pelvis
 from msksam_cli.phantom.lumbar_shape import LEVELS, LumbarShape, sample_lumbar_shape
 from msksam_cli.phantom.lumbar_soft import SKIN_MM, TorsoTissues
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
@@ -46,6 +47,7 @@ _SEPTUM_MM = 0.7
 _CURVE_MM = 190.0
 _BULGE_MM = (0.6, 3.0)
 _NODE_MM = 4.5
+_WING_MARGIN_MM = 18.0
 
 
 def lumbar_label_map(shape: LumbarShape, grid: Grid) -> LabelMap:
@@ -94,17 +96,20 @@ class _Spine:
 
     shape: LumbarShape
     soft: TorsoTissues
-    sacrum: _Part
+    pelvis: Pelvis
+    under_the_canal: tuple[_Part, ...]
     parts: tuple[_Part, ...]
     waves: Waves
 
     @classmethod
     def of(cls, shape: LumbarShape) -> _Spine:
         column = Column.of(shape)
+        pelvis = _pelvis(shape, column)
         return cls(
             shape,
             TorsoTissues(shape, column),
-            _sacrum_part(shape, column),
+            pelvis,
+            (_wing_part(pelvis), _sacrum_part(shape, column)),
             (*_bony_parts(shape, column), *_implant_parts(shape, column)),
             bending_waves(shape.bending_seed, shape.bending_mm),
         )
@@ -114,7 +119,8 @@ class _Spine:
         points = self._straightened(bend(world, self.waves))
         labels = self._trunk(points)
         if labels.any():
-            self.sacrum.paint(points, labels)
+            for part in self.under_the_canal:
+                part.paint(points, labels)
             for tissue, field in self.soft.canal(points):
                 labels[field < 0] = tissue
             for part in self.parts:
@@ -143,6 +149,9 @@ class _Spine:
         labels[self.soft.organs(points, fascia) < 0] = tissues.ABDOMINAL_ORGANS
         for tissue, field in self.soft.vessels(points):
             labels[field < 0] = tissue
+        labels[(labels == tissues.ABDOMINAL_ORGANS) & self.pelvis.outside(points)] = tissues.FAT
+        for tissue, field in self.pelvis.muscles(points):
+            labels[(field < 0) & (fascia < 0)] = tissue
         for left, right, field in self.soft.muscles(points, fascia):
             labels[(field < _SEPTUM_MM) & (labels > 0) & (labels != tissues.SKIN)] = tissues.FAT
             inside = field < 0
@@ -151,6 +160,16 @@ class _Spine:
         if back.any():
             labels[back] = np.where(self.soft.fat_streaks(points.select(back)), np.uint8(tissues.FAT), labels[back])
         return labels
+
+
+def _pelvis(shape: LumbarShape, column: Column) -> Pelvis:
+    frame, _ = column.sacrum[0]
+    return Pelvis(frame.y, frame.z, shape.body_width_mm / 47.0, shape.torso_width_mm / 2 - _WING_MARGIN_MM)
+
+
+def _wing_part(pelvis: Pelvis) -> _Part:
+    box = ((-160.0, 160.0), (pelvis.y - 70, pelvis.y + 110), (pelvis.z - 400, pelvis.highest_mm))
+    return _Part(tissues.HIP_BONE, box, None, pelvis.bone)
 
 
 def _sacrum_part(shape: LumbarShape, column: Column) -> _Part:

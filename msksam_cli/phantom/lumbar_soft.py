@@ -17,9 +17,9 @@ from msksam_cli.phantom.lumbar_shape import LumbarShape
 
 SKIN_MM = 2.6
 WALL_MM = 13.0
-_FAT_PAINTED = 0.6
+_FAT_PAINTED = 0.5
 _SEPTUM_MM = 0.8
-_STREAKS, _STREAK_MM = 12, ((3.5, 10.0), (14.0, 60.0))
+_STREAKS, _STREAK_MM = 12, ((3.0, 8.0), (20.0, 90.0))
 _BOWEL_WAVES, _BOWEL_MM = 10, (38.0, 85.0)
 
 Knot = tuple[float, float, float, float, float]
@@ -180,7 +180,7 @@ class TorsoTissues:
     def _ahead(self, points: Points) -> Field:
         """How far in front of the column's midline, less beside it."""
         line = np.interp(points.z, self._levels[::-1, 2], self._levels[::-1, 1]).astype(np.float32)
-        return np.asarray(points.y - line + np.float32(0.32) * np.maximum(np.abs(points.u) - 50, 0))
+        return np.asarray(points.y - line + np.float32(0.7) * np.maximum(np.abs(points.u) - 55, 0))
 
     def fat_streaks(self, points: Points) -> NDArray[np.bool_]:
         """Where fat lies between the fibres of back muscles; its part grows with `fatty_infiltration`."""
@@ -279,7 +279,7 @@ class TorsoTissues:
             front = float(np.interp(level, (-1.5, 4.0, 9.0), (8.0, 0.0, -6.0))) + self.shape.torso_depth_mm
             front += self.shape.body_depth_mm / 2 + 0.55 * fat + WALL_MM - y * 0.6
             behind = back * self.shape.body_depth_mm / 34.5 + fat * lower
-            half_width = self.shape.torso_width_mm / 2 + fat * 0.8
+            half_width = self.shape.torso_width_mm / 2 + fat * 0.8 + float(np.interp(level, (5, 8), (0.0, 18.0)))
             rows.append((z, 0.0, y + (front - behind) / 2, half_width, (front + behind) / 2))
         return loft(rows)
 

@@ -181,6 +181,16 @@ def test_each_body_and_disc_is_one_piece_and_the_canal_runs_through(any_spine: L
     assert z.max() > centroid_mm(any_spine, tissues.T12)[2] + 15
 
 
+def test_the_iliac_wings_stand_beside_the_sacrum_and_carry_their_muscles(any_spine: LabelMap) -> None:
+    beside = {
+        tissue: np.abs(any_spine.grid.to_world_mm(np.argwhere(any_spine.mask(tissue)))[:, 0]).mean()
+        for tissue in (tissues.SACRUM, tissues.ILIOPSOAS, tissues.HIP_BONE, tissues.GLUTEUS_MEDIUS)
+    }
+    assert beside[tissues.SACRUM] + 20 < beside[tissues.HIP_BONE] < beside[tissues.GLUTEUS_MEDIUS]
+    crest = any_spine.grid.to_world_mm(np.argwhere(any_spine.mask(tissues.HIP_BONE)))[:, 2].max()
+    assert centroid_mm(any_spine, tissues.L5)[2] < crest < centroid_mm(any_spine, tissues.L3)[2]
+
+
 def test_nothing_but_skin_meets_the_air(any_spine: LabelMap) -> None:
     at_the_air = ndimage.binary_dilation(any_spine.values == 0)
     assert set(np.unique(any_spine.values[at_the_air])) == {0, tissues.SKIN}
@@ -289,7 +299,7 @@ def test_a_schmorl_node_moves_disc_into_the_body_above(mean_column: LabelMap) ->
 def test_fatty_infiltration_streaks_the_back_muscles_and_spares_the_psoas(part: float, mean_spine: LabelMap) -> None:
     labels = lumbar_label_map(LumbarShape(fatty_infiltration=part), trunk_grid())
     back = np.isin(mean_spine.values, [tissue for pair in PAIRS[1:3] for tissue in pair])
-    assert (labels.values[back] == tissues.FAT).mean() == pytest.approx(0.65 * part, abs=0.12)
+    assert (labels.values[back] == tissues.FAT).mean() == pytest.approx(0.55 * part, abs=0.12)
     changed = labels.values != mean_spine.values
     assert not (changed & ~back).any()
 
