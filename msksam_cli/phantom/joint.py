@@ -15,7 +15,11 @@ _TROCHLEA_TOP_MM = 24.0
 
 @dataclass(frozen=True)
 class Joint:
-    """Thicknesses of soft layers in template mm."""
+    """Thicknesses of soft layers in template mm.
+
+    `worn` is the part of the cartilage that is worn off in the medial, the lateral and the patellofemoral compartment,
+    0 to 1; wear is deepest in the middle of the faces that bear weight.
+    """
 
     bones: Bones
     femoral: float = 2.5
@@ -25,6 +29,7 @@ class Joint:
     medial_meniscus_width: float = 9.5
     lateral_meniscus_width: float = 10.5
     meniscus_height: float = 6.2
+    worn: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     def femoral_thickness(self, points: Points, femur: Field) -> Field:
         """Thickness in mm of femoral cartilage at points near the bone's surface; 0 off the articulating faces."""
@@ -44,13 +49,28 @@ class Joint:
             * ramp(self.bones.notch(points), 0.8, 3.5)
         )
         groove = 1.0 + 0.15 * ramp(np.abs(points.u), 18.0, 4.0) * ramp(y, 5.0, 18.0)
-        return np.asarray(np.float32(self.femoral) * groove * np.sqrt(faces), dtype=np.float32)
+        thickness = np.asarray(np.float32(self.femoral) * groove * np.sqrt(faces), dtype=np.float32)
+        return thickness * self._femoral_rest(points) if any(self.worn) else thickness
+
+    def _femoral_rest(self, points: Points) -> Field:
+        """Part of the femoral cartilage that is left: each condyle wears underneath, the trochlea in front."""
+        forwards = np.degrees(
+            np.arctan2(points.y - np.float32(_CONDYLAR_AXIS[0]), np.float32(_CONDYLAR_AXIS[1]) - points.z)
+        )
+        beside = np.exp(-(((np.abs(points.u) - 21) / 12) ** 2))
+        underneath = np.exp(-(((forwards - 5) / 40) ** 2)) * beside
+        in_front = np.exp(-(((forwards - 95) / 35) ** 2))
+        medial, lateral, patellar = self.worn
+        condyle = np.where(points.u < 0, medial, lateral) * ramp(forwards, 75.0, 45.0)
+        return _rest(condyle, underneath) * _rest(patellar * ramp(forwards, 45.0, 75.0), in_front)
 
     def tibial_thickness(self, points: Points, lateral: bool) -> Field:
         """Thickness in mm of one plate's cartilage over (u, y); 0 outside the plate."""
         greatest = self.lateral_tibial if lateral else self.medial_tibial
         q = self.plate_radius(points, lateral)
-        return np.asarray(np.float32(greatest) * np.sqrt(np.maximum(1 - q**4, 0)), dtype=np.float32)
+        thickness = np.asarray(np.float32(greatest) * np.sqrt(np.maximum(1 - q**4, 0)), dtype=np.float32)
+        worn = self.worn[1 if lateral else 0]
+        return thickness * _rest(worn, np.exp(-((q / 0.65) ** 2))) if worn else thickness
 
     def plate_radius(self, points: Points, lateral: bool) -> Field:
         """Elliptical distance from a plate's middle: 1 on its rim."""
@@ -68,7 +88,8 @@ class Joint:
         u, z = points.u - np.float32(ridge_u), points.z - np.float32(middle + 0.16 * half_height)
         q2 = (u / np.float32(half_width * 0.86)) ** 2 + (z / np.float32(half_height * 0.74)) ** 2
         behind = points.y < np.float32(ridge_y + 0.62 * thickness)
-        return np.asarray(np.float32(self.patellar) * np.sqrt(np.maximum(1 - q2**2, 0)) * behind, dtype=np.float32)
+        layer = np.asarray(np.float32(self.patellar) * np.sqrt(np.maximum(1 - q2**2, 0)) * behind, dtype=np.float32)
+        return layer * _rest(self.worn[2], np.exp(-q2 / 0.4)) if self.worn[2] else layer
 
     def meniscus(self, points: Points, lateral: bool, above_tibia: Field) -> Mask:
         """A C-shaped wedge on one plate, open towards the notch; femur and cartilage are painted over it."""
@@ -89,3 +110,8 @@ class Joint:
         return np.asarray(
             (outward > 0) & (outward < 1) & (above_tibia > bottom - 0.6) & (above_tibia < rounded + bottom) & ~is_open
         )
+
+
+def _rest(worn: Field | float, focus: Field) -> Field:
+    """Part of a layer that wear leaves: a third of the loss is even, the rest gathers where `focus` is 1."""
+    return np.asarray(np.maximum(1 - 1.15 * worn * (0.33 + 0.67 * focus), 0), dtype=np.float32)

@@ -13,17 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bones import BoneFields, Bones
 from msksam_cli.phantom.fields import Mask, Points, ramp
 from msksam_cli.phantom.joint import Joint
-from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape
+from msksam_cli.phantom.knee_disease import Disease
+from msksam_cli.phantom.knee_shape import KneeShape, sample_knee_shape, with_disease
 from msksam_cli.phantom.soft_tissues import SKIN_MM, SoftTissues
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 from msksam_cli.phantom.tissues import KNEE_TISSUES
 
-__all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape"]
+__all__ = ["KneeShape", "knee_label_map", "knee_labels_at", "sample_knee_shape", "with_disease"]
 
 _TEMPLATE_WIDTH_MM = 82.2
 _TEMPLATE_DEPTH_MM = 63.1
@@ -31,12 +33,15 @@ _TEMPLATE_TIBIA_MM = (75.6, 48.7)
 _SEPTUM_MM = 0.6
 _WET_GAP_MM = 8.6
 _BONE_TISSUES = (tissues.FEMUR, tissues.TIBIA, tissues.PATELLA, tissues.FIBULA)
+_MUSCLES = (tissues.QUADRICEPS, tissues.HAMSTRINGS, tissues.GASTROCNEMIUS, tissues.LEG_MUSCLES)
+_NARROWING = 0.6
 _FLEXION_AXIS_YZ = (-6.0, 24.0)
 
 
 def knee_label_map(shape: KneeShape, grid: Grid) -> LabelMap:
     """Label every voxel by the tissue at its centre, on any grid; the joint's centre is the world's origin."""
-    return label_map(_Knee.of(shape).labels, grid, KNEE_TISSUES)
+    table = KNEE_TISSUES if shape.implant == "none" else tissues_of("knee", findings=True)
+    return label_map(_Knee.of(shape).labels, grid, table)
 
 
 def knee_labels_at(shape: KneeShape, points_mm: NDArray[np.floating]) -> Labels:
@@ -53,6 +58,7 @@ class _Knee:
     bones: Bones
     joint: Joint
     soft: SoftTissues
+    disease: Disease
     waves: Waves
 
     @classmethod
@@ -64,6 +70,7 @@ class _Knee:
             shape.tibial_width_mm / wide / _TEMPLATE_TIBIA_MM[0],
             shape.tibial_depth_mm / deep / _TEMPLATE_TIBIA_MM[1],
         )
+        femoral = shape.femoral_cartilage_mm
         bones = Bones(
             notch_half_width=shape.notch_width_mm / 2 / wide,
             groove_depth=shape.groove_depth_mm / deep,
@@ -73,34 +80,50 @@ class _Knee:
                 shape.patella_height_mm / 2 / size,
                 shape.patella_thickness_mm / deep,
             ),
-            medial_gap=(shape.femoral_cartilage_mm + shape.medial_tibial_cartilage_mm) * 0.95 / size,
-            lateral_gap=(shape.femoral_cartilage_mm + shape.lateral_tibial_cartilage_mm) * 0.95 / size,
-            patellar_gap=(shape.femoral_cartilage_mm + shape.patellar_cartilage_mm) * 0.9 / size,
+            medial_gap=0.95 * _gap_mm(femoral, shape.medial_tibial_cartilage_mm, shape.medial_loss) / size,
+            lateral_gap=0.95 * _gap_mm(femoral, shape.lateral_tibial_cartilage_mm, shape.lateral_loss) / size,
+            patellar_gap=0.9 * _gap_mm(femoral, shape.patellar_cartilage_mm, shape.patellar_loss) / size,
         )
         joint = Joint(
             bones,
-            shape.femoral_cartilage_mm / size,
+            femoral / size,
             shape.medial_tibial_cartilage_mm / size,
             shape.lateral_tibial_cartilage_mm / size,
             shape.patellar_cartilage_mm / size,
             shape.medial_meniscus_width_mm / size,
             shape.lateral_meniscus_width_mm / size,
             shape.meniscus_height_mm / size,
+            (shape.medial_loss, shape.lateral_loss, shape.patellar_loss),
+        )
+        disease = Disease(
+            bones,
+            shape.osteophyte_mm / size,
+            shape.effusion_mm / size,
+            shape.fatty_infiltration,
+            shape.implant,
+            shape.bending_seed,
         )
         soft = SoftTissues(bones, shape.fat_thickness_mm / size, shape.muscle_bulk)
-        return cls(shape, (wide, deep, size), bones, joint, soft, bending_waves(shape.bending_seed, shape.bending_mm))
+        waves = bending_waves(shape.bending_seed, shape.bending_mm)
+        return cls(shape, (wide, deep, size), bones, joint, soft, disease, waves)
 
     def labels(self, world: Points) -> Labels:
         """Labels at world points."""
         points = self._template_points(world)
         if not self.soft.reaches(points):
             return np.zeros(points.u.shape, dtype=np.uint8)
-        bone = self.bones.fields(points)
+        bone = self.disease.spurred(points, self.bones.fields(points))
         labels = self._envelope(points, bone)
+        if self.disease.fatty:
+            labels[np.isin(labels, _MUSCLES) & self.disease.fat(points)] = tissues.FAT
+        if self.disease.effusion:
+            labels[self.disease.fluid(points, bone) & (labels > 0) & (labels != tissues.SKIN)] = tissues.JOINT_FLUID
         self._paint_ligaments(points, labels)
         self._paint_joint(points, bone, labels)
         for tissue, field in zip(_BONE_TISSUES, bone, strict=True):
             labels[field < 0] = tissue
+        if self.disease.implant != "none":
+            labels[self.disease.metal(points, bone) & (labels > 0) & (labels != tissues.SKIN)] = tissues.IMPLANT
         return labels
 
     def _template_points(self, world: Points) -> Points:
@@ -171,6 +194,11 @@ def _paint_femoral_cartilage(joint: Joint, points: Points, near: Mask, bone: Bon
     taken = (tibial & (above < femur)) | (retropatellar & (patella < femur))
     painted[(femur < joint.femoral_thickness(local, femur)) & ~taken] = tissues.FEMORAL_CARTILAGE
     labels[near] = painted
+
+
+def _gap_mm(first_mm: float, second_mm: float, loss: float) -> float:
+    """Room between two bones for their cartilage, less where it is worn."""
+    return (first_mm + second_mm) * (1 - _NARROWING * loss)
 
 
 def _extend(points: Points, flexion_deg: float) -> Points:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from msksam_cli.errors import UsageError
 
+IMPLANTS = ("none", "screws", "prosthesis")
+"""Metal that a knee may hold: nothing, the screws of a ligament's repair, or a total prosthesis."""
+
 
 @dataclass(frozen=True)
 class KneeShape:
-    """Dimensions of one knee; defaults are means over adults of both sexes.
+    """Dimensions of one knee; defaults are means over adults of both sexes, in health.
 
     Means and spreads are rounded from the sources named; where those give men and women apart, the middle is taken.
 
@@ -38,7 +41,14 @@ class KneeShape:
         flexion_deg: bend of the knee, 5 ± 4, never below 0 (a knee coil).
         rotation_deg: turn of the leg about its long axis, 0 ± 5; positive turns the front inwards.
         bending_mm: size of the smooth deformation that makes each knee its own.
-        bending_seed: which deformation.
+        bending_seed: which deformation, and which pattern of osteophytes and fatty muscle.
+        medial_loss: part of the medial compartment's cartilage that is worn off, 0 to 1; the bones come nearer.
+        lateral_loss: the same laterally.
+        patellar_loss: the same between patella and trochlea.
+        osteophyte_mm: height of the bony ridges along the joint's edges.
+        effusion_mm: half the depth that fluid adds to the recess above the patella.
+        fatty_infiltration: part of the muscles that is fat, 0 to 1.
+        implant: one of `IMPLANTS`.
     """
 
     side: str = "right"
@@ -64,6 +74,13 @@ class KneeShape:
     rotation_deg: float = 0.0
     bending_mm: float = 0.0
     bending_seed: int = 0
+    medial_loss: float = 0.0
+    lateral_loss: float = 0.0
+    patellar_loss: float = 0.0
+    osteophyte_mm: float = 0.0
+    effusion_mm: float = 0.0
+    fatty_infiltration: float = 0.0
+    implant: str = "none"
 
     def __post_init__(self) -> None:
         if self.side not in ("left", "right"):
@@ -72,8 +89,13 @@ class KneeShape:
             value = getattr(self, field.name)
             if field.name.endswith("_mm") and not (np.isfinite(value) and value >= 0):
                 raise ValueError(f"{field.name} must be 0 or more, got {value}")
+            if field.name in _PARTS and not 0 <= value <= 1:
+                raise ValueError(f"{field.name} must lie between 0 and 1, got {value}")
+        if self.implant not in IMPLANTS:
+            raise UsageError(f"a knee has no implant {self.implant!r}", f"Use one of {', '.join(IMPLANTS)}")
 
 
+_PARTS = ("medial_loss", "lateral_loss", "patellar_loss", "fatty_infiltration")
 _SPREAD = {
     "notch_width_mm": 2.0,
     "groove_depth_mm": 1.0,
@@ -104,7 +126,7 @@ _MEAN = KneeShape()
 
 
 def sample_knee_shape(rng: np.random.Generator, side: str | None = None) -> KneeShape:
-    """Draw a knee: one size common to all bones, each dimension then by itself, within ± 2.2 standard deviations.
+    """Draw a healthy knee: one size common to all bones, then each dimension by itself, within ± 2.2 deviations.
 
     Args:
         rng: source of chance; equal states give equal knees.
@@ -124,3 +146,26 @@ def sample_knee_shape(rng: np.random.Generator, side: str | None = None) -> Knee
     values["flexion_deg"] = max(0.0, values["flexion_deg"])
     values["bending_mm"] = float(rng.uniform(1.0, 2.5))
     return KneeShape(side=side or drawn_side, bending_seed=int(rng.integers(2**31)), **values)
+
+
+def with_disease(shape: KneeShape, rng: np.random.Generator) -> KneeShape:
+    """The same knee with age, disease and surgery.
+
+    Half of all knees have arthritis of some degree, medial more often than lateral (as in Felson 2000), with
+    osteophytes that grow with it; fluid and fatty muscle come with it or by themselves; few hold metal.
+    """
+    arthritis = float(rng.uniform(0.1, 1.0)) if rng.random() < 0.5 else 0.0
+    medial, lateral, patellar = (float(part) for part in rng.uniform((0.3, 0.0, 0.0), (1.0, 0.7, 0.9)))
+    if rng.random() < 0.25:
+        medial, lateral = lateral, medial
+    swollen, fatty, metal = rng.random(3)
+    return replace(
+        shape,
+        medial_loss=arthritis * medial,
+        lateral_loss=arthritis * lateral,
+        patellar_loss=arthritis * patellar,
+        osteophyte_mm=arthritis * float(rng.uniform(0.0, 6.0)),
+        effusion_mm=float(rng.uniform(0.5, 6.0)) if swollen < 0.2 + 0.4 * arthritis else 0.0,
+        fatty_infiltration=float(rng.uniform(0.03, 0.4)) if fatty < 0.3 + 0.2 * arthritis else 0.0,
+        implant="screws" if metal < 0.03 else "prosthesis" if metal > 0.98 else "none",
+    )

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import tissues
-from msksam_cli.phantom.bundles import streaks
+from msksam_cli.phantom.fatty import fat_streaks
 from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band
 from msksam_cli.phantom.shoulder_bones import BoneFields, Bones, Frames, flattened, radius, turned
 from msksam_cli.phantom.shoulder_joint import Joint
@@ -39,7 +38,7 @@ SHOULDER_TISSUES = tissues_of("shoulder", findings=True)
 _TEMPLATE_WIDTH_MM = 100.0
 _SEPTUM_MM = 0.7
 _JOINT_REACH_MM = 16.0
-_STREAK_SPACING_MM, _STREAK_SD = 5.0, 0.5**0.5
+_STREAK_SPACING_MM = 5.0
 _BONE_TISSUES = (tissues.HUMERUS, tissues.SCAPULA, tissues.CLAVICLE)
 _CUFF = (tissues.SUPRASPINATUS, tissues.INFRASPINATUS, tissues.SUBSCAPULARIS, tissues.TERES_MINOR)
 
@@ -123,10 +122,9 @@ class _Shoulder:
         """Skin, fat, the outer muscles, chest wall and lung; 0 outside the body."""
         labels = np.zeros(frames.body.u.shape, dtype=np.uint8)
         fascia = self.muscles.fascia(frames)
-        fat = self.muscles.fat(frames.body)
         covered = np.minimum(bone.scapula, bone.clavicle) - 4
         thickness = self.muscles.skin(frames.body)
-        skin = np.minimum(fascia - fat, covered) - thickness
+        skin = np.minimum(fascia - self.muscles.fat(frames.body), covered) - thickness
         labels[skin < 0] = tissues.SKIN
         labels[skin < -thickness] = tissues.FAT
         _paint_muscles(self.muscles.outer_layers(frames, fascia), labels)
@@ -138,15 +136,11 @@ class _Shoulder:
         flat = flattened(frames.scapula)
         _paint_muscles(self.muscles.deep_muscles(frames, flat, fascia, ribs), labels)
         if self.shape.fatty_infiltration:
-            labels[np.isin(labels, _CUFF) & self._streaked(flat)] = tissues.FAT
+            fibres = Points(flat.y, flat.z, flat.u)
+            fat = fat_streaks(fibres, self.shape.fatty_infiltration, _STREAK_SPACING_MM, self.shape.bending_seed)
+            labels[np.isin(labels, _CUFF) & fat] = tissues.FAT
         labels[(self.muscles.vessels(frames.body) < 0) & (labels > 0)] = tissues.AXILLARY_VESSELS
         return labels
-
-    def _streaked(self, flat: Points) -> Mask:
-        """Where fat lies between the fibres of the rotator cuff's muscles, which run along the blade."""
-        pattern = streaks(Points(flat.y, flat.z, flat.u), _STREAK_SPACING_MM, self.shape.bending_seed)
-        width = _STREAK_SD * special.ndtri((1 + self.shape.fatty_infiltration) / 2)
-        return np.asarray(np.abs(pattern) < width)
 
     def _void(self, humerus: Points) -> Field:
         """Field of the signal void round an anchor that was driven into the greater tuberosity."""
