@@ -17,12 +17,13 @@ from msksam_cli.core.volume import LabelMap
 FloatImage = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-_EDGE_BLUR_MM = 1.6
+_EDGE_BLUR_MM, _EDGE_TAIL = 1.6, 1e-3
+_FAR_MM = 1e3
 _SEPTUM_LOSS = 0.30
 _DEEP_LAYER_LOSS, _DEEP_LAYER_MM = 0.30, 1.6
 _ANNULUS_LOSS, _ANNULUS_MM = 0.60, 3.0
 _INFILTRATION_STREAKS = 0.35
-_THIN_PLATE_MM, _THICK_SHAFT_MM, _FLAT_BONE_MM = 0.7, 4.5, 1.0
+_THIN_PLATE_MM, _THICK_SHAFT_MM, _FLAT_BONE_MM = 0.7, 4.2, 1.0
 _SHAFT_BEGINS_MM, _SHAFT_GROWS_MM = 14.0, 70.0
 _COARSE_MM = 4.0
 _SCAR_LOSS = 0.35
@@ -103,9 +104,12 @@ def layers(labels: LabelMap, depth_in_bone_mm: FloatImage) -> FloatImage:
 
 
 def depth_mm(mask: Mask, grid: Grid) -> FloatImage:
-    """Signed depth below a mask's surface in mm, true to about 3 mm: the inverse of a blurred edge."""
-    blurred = ndimage.gaussian_filter(mask.astype(np.float32), _EDGE_BLUR_MM / np.array(grid.spacing_mm), truncate=3)
-    return np.asarray(special.ndtri(np.clip(blurred, 1e-3, 1 - 1e-3)) * _EDGE_BLUR_MM, dtype=np.float32)
+    """Signed depth below a mask's surface in mm, true to about 4.9 mm and far beyond: the inverse of a blurred edge."""
+    blurred = ndimage.gaussian_filter(mask.astype(np.float32), _EDGE_BLUR_MM / np.array(grid.spacing_mm), truncate=4)
+    depth = special.ndtri(np.clip(blurred, _EDGE_TAIL, 1 - _EDGE_TAIL)) * _EDGE_BLUR_MM
+    depth[blurred <= _EDGE_TAIL] = -_FAR_MM
+    depth[blurred >= 1 - _EDGE_TAIL] = _FAR_MM
+    return np.asarray(depth, dtype=np.float32)
 
 
 def cortical_part(labels: LabelMap, depth_in_bone_mm: FloatImage) -> FloatImage:
@@ -161,7 +165,7 @@ def _distance_mm(mask: Mask, grid: Grid) -> FloatImage:
     for axis, step in enumerate(steps):
         coarse = np.logical_or.reduceat(coarse, np.arange(0, coarse.shape[axis], step), axis=axis)
     if not coarse.any():
-        return np.full(grid.shape, 1e3, dtype=np.float32)
+        return np.full(grid.shape, _FAR_MM, dtype=np.float32)
     away = ndimage.distance_transform_edt(~coarse, sampling=steps * np.array(grid.spacing_mm)).astype(np.float32)
     for axis, step in enumerate(steps):
         away = np.take(away, np.arange(grid.shape[axis]) // step, axis=axis)
