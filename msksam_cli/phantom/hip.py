@@ -22,6 +22,7 @@ from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ellipso
 from msksam_cli.phantom.hip_bones import SOCKET_RIM_MM, HipBones, dot, norm
 from msksam_cli.phantom.hip_joint import REACH_MM, HipJoint
 from msksam_cli.phantom.hip_shape import HipShape, sample_hip_shape
+from msksam_cli.phantom.mass import Mass
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 
 __all__ = ["HIP_TISSUES", "HipShape", "hip_label_map", "hip_labels_at", "sample_hip_shape"]
@@ -36,6 +37,7 @@ _STREAK_SPACING_MM = 8.0
 _FINEST_STREAK = 0.03
 _SHEATH_MM = 1.6
 _RIPPLE_MM = 0.7
+_BLADDER_HALF_WIDTH_MM = 37.0
 _PERIOSTEUM_MM = 0.6
 _GLUTEALS = (tissues.GLUTEUS_MAXIMUS, tissues.GLUTEUS_MEDIUS, tissues.GLUTEUS_MINIMUS, tissues.TENSOR_FASCIAE_LATAE)
 _CUP_MM, _BALL_MM = 3.0, 17.0
@@ -62,6 +64,7 @@ class _Hip:
         muscles: the tubes of muscles and of the hollows between them.
         fat_shares: (256,) part of each muscle that streaks of fat take.
         waves: the smooth deformation.
+        mass: a tumour, in template mm.
     """
 
     shape: HipShape
@@ -70,6 +73,7 @@ class _Hip:
     muscles: tuple[Bundle, ...]
     fat_shares: Field
     waves: Waves
+    mass: Mass | None
 
     @classmethod
     def of(cls, shape: HipShape) -> _Hip:
@@ -95,19 +99,28 @@ class _Hip:
         shares = np.full(256, shape.infiltration, dtype=np.float32)
         shares[list(_GLUTEALS)] *= np.float32(1.5)
         muscles = tuple(tube.scaled(shape.muscle_bulk) for tube in template.MUSCLES) + template.FAT_SPACES
-        return cls(shape, size, joint, muscles, shares, bending_waves(shape.seed, shape.bending_mm))
+        waves = bending_waves(shape.seed, shape.bending_mm)
+        mass = Mass.drawn(shape.tumour_centre, shape.tumour_mm / size, shape.seed) if shape.tumour_mm else None
+        return cls(shape, size, joint, muscles, shares, waves, mass)
 
     def labels(self, world: Points) -> Labels:
         """Labels at world points."""
         points, own = self._template_points(world)
-        fascia = self._fascia(points) * np.float32(self.size)
-        skin = np.asarray(fascia - self._fat_mm(points) - np.float32(SKIN_MM))
+        soft = points if self.mass is None else self.mass.parted(points, own)
+        fascia = self._fascia(soft) * np.float32(self.size)
+        skin = np.asarray(fascia - self._fat_mm(soft) - np.float32(SKIN_MM))
         labels = np.zeros(points.u.shape, dtype=np.uint8)
         labels[skin < 0] = tissues.SKIN
         labels[skin < -SKIN_MM] = tissues.FAT
         inside = fascia < 0
         if inside.any():
-            labels[inside] = self._contents(points.select(inside), fascia[inside], own[inside])
+            labels[inside] = self._soft(soft.select(inside), fascia[inside])
+        if self.mass is not None:
+            labels[own & (self.mass.field(points) < 0) & (skin < -SKIN_MM)] = tissues.TUMOUR
+        if inside.any():
+            hard = labels[inside]
+            self._paint_bones(points.select(inside), own[inside], hard)
+            labels[inside] = hard
         return labels
 
     def _template_points(self, world: Points) -> tuple[Points, Mask]:
@@ -134,13 +147,30 @@ class _Hip:
         cleft = 1 - 0.6 * ramp(points.u, -70.0, -88.0) * ramp(points.y, -60.0, -90.0)
         return np.asarray(np.float32(self.shape.subcutaneous_mm) * share * cleft, dtype=np.float32)
 
-    def _contents(self, points: Points, fascia: Field, own: Mask) -> Labels:
-        """Labels of points inside the fascia."""
+    def _soft(self, points: Points, fascia: Field) -> Labels:
+        """Muscles, organs, vessels and the fat round them, for points inside the fascia."""
         box = Box.of(points)
-        labels = self._soft(points, fascia, box)
-        femur, pelvis = self.joint.bones.femur(points, box), self.joint.bones.pelvis(points, box)
+        packed = pack(self.muscles, rippled(points, _RIPPLE_MM / self.size, self.shape.seed))
+        muscle = inside_muscle(packed, fills(self.shape.fill_mm / self.size), self.shape.septum_mm / self.size)
+        hollow = packed.tissue == tissues.FAT
+        muscle &= (packed.tissue != tissues.INTERMUSCULAR_FAT) & ~hollow & (fascia < -0.6)
+        labels = np.where(muscle, packed.tissue, np.uint8(tissues.INTERMUSCULAR_FAT)).astype(np.uint8)
+        labels[~muscle & (hollow | (packed.field * self.size > self.shape.fill_mm + 2.0))] = tissues.FAT
+        labels[muscle & self._streaked(points, packed.tissue)] = tissues.INTERMUSCULAR_FAT
+        if template.CAVITY.reaches(box):
+            cavity = (template.CAVITY(points) < 0) & (packed.field > 0)
+            labels[cavity] = self._organs(points.select(cavity))
+        for wall in template.TRUNK_WALL:
+            if wall.reaches(box):
+                labels[(wall(points) < 0) & (packed.field > 1)] = tissues.PELVIC_ORGANS
         _paint_tubes((*template.VESSELS, template.NERVE), points, box, labels)
         self._paint_rotators(points, box, labels)
+        return labels
+
+    def _paint_bones(self, points: Points, own: Mask, labels: Labels) -> None:
+        """Bones, what lies between them in the joint, and the implant, over everything else."""
+        box = Box.of(points)
+        femur, pelvis = self.joint.bones.femur(points, box), self.joint.bones.pelvis(points, box)
         for tube in template.SACRUM:
             if tube.reaches(box):
                 field = tube(points)
@@ -156,24 +186,6 @@ class _Hip:
         labels[pelvis < 0] = tissues.HIP_BONE
         if self.shape.implant and own.any():
             self._replace(points, own, labels)
-        return labels
-
-    def _soft(self, points: Points, fascia: Field, box: Box) -> Labels:
-        """Muscles, organs and the fat round them."""
-        packed = pack(self.muscles, rippled(points, _RIPPLE_MM / self.size, self.shape.seed))
-        muscle = inside_muscle(packed, fills(self.shape.fill_mm / self.size), self.shape.septum_mm / self.size)
-        hollow = packed.tissue == tissues.FAT
-        muscle &= (packed.tissue != tissues.INTERMUSCULAR_FAT) & ~hollow & (fascia < -0.6)
-        labels = np.where(muscle, packed.tissue, np.uint8(tissues.INTERMUSCULAR_FAT)).astype(np.uint8)
-        labels[~muscle & (hollow | (packed.field * self.size > self.shape.fill_mm + 2.0))] = tissues.FAT
-        labels[muscle & self._streaked(points, packed.tissue)] = tissues.INTERMUSCULAR_FAT
-        if template.CAVITY.reaches(box):
-            cavity = (template.CAVITY(points) < 0) & (packed.field > 0)
-            labels[cavity] = self._organs(points.select(cavity))
-        for wall in template.TRUNK_WALL:
-            if wall.reaches(box):
-                labels[(wall(points) < 0) & (packed.field > 1)] = tissues.PELVIC_ORGANS
-        return labels
 
     def _organs(self, points: Points) -> Labels:
         """Bladder, uterus or prostate, rectum and bowel in fat."""
@@ -188,7 +200,8 @@ class _Hip:
         )
         for organ in organs:
             labels[organ < 0] = tissues.PELVIC_ORGANS
-        bladder = ellipsoid(points, (middle, 18, -6 + 0.75 * full), (1.15 * full, 0.8 * full, 0.85 * full))
+        wide = min(1.15 * full, _BLADDER_HALF_WIDTH_MM)
+        bladder = ellipsoid(points, (middle, 18, -6 + 0.75 * full), (wide, 0.8 * full, 0.9 * full))
         labels[bladder < 2.5] = tissues.PELVIC_ORGANS
         labels[bladder < 0] = tissues.BLADDER
         return labels

@@ -37,6 +37,8 @@ class HipShape:
         septum_mm: thickness of the fat between touching muscles.
         infiltration: part of the muscles that is streaks of fat, 0 to 0.5; the gluteals take more than the others.
         bladder_mm: radius of the bladder, 15 when empty, 50 when full.
+        tumour_mm: mean radius of a soft-tissue mass on the side of the origin, 0 for none.
+        tumour_centre: its centre in mm of the template: lateral, anterior, superior.
         rotation_deg: turn of the pelvis about the long axis of the body.
         bending_mm: size of the smooth deformation that makes each hip its own.
         seed: of the deformation, of lumps and of streaks.
@@ -62,6 +64,8 @@ class HipShape:
     septum_mm: float = 1.0
     infiltration: float = 0.0
     bladder_mm: float = 28.0
+    tumour_mm: float = 0.0
+    tumour_centre: tuple[float, float, float] = (15.0, -68.0, 0.0)
     rotation_deg: float = 0.0
     bending_mm: float = 0.0
     seed: int = 0
@@ -78,6 +82,7 @@ class HipShape:
 
 
 _LIMIT_SD = 2.2
+_TUMOUR_PLACES = ((15, -68, 0), (48, -12, 50), (24, 44, -75), (-38, 6, -95), (-25, 42, -25), (52, 0, -85))
 
 
 def sample_hip_shape(rng: np.random.Generator, side: str | None = None) -> HipShape:
@@ -98,6 +103,7 @@ def sample_hip_shape(rng: np.random.Generator, side: str | None = None) -> HipSh
     stature, age = draw(1.0, 0.05), rng.uniform(0, 1)
     arthritis = float(rng.uniform(0.2, 1.0)) if rng.random() < 0.25 else 0.0
     effusion = float(rng.uniform(2.0, 7.5)) if rng.random() < 0.15 + 0.3 * arthritis else 0.0
+    place = rng.choice(_TUMOUR_PLACES) + rng.normal(0, 8, 3)
     return HipShape(
         side=side or drawn_side,
         head_diameter_mm=47.0 * stature * draw(1.0, 0.06),
@@ -119,6 +125,8 @@ def sample_hip_shape(rng: np.random.Generator, side: str | None = None) -> HipSh
         septum_mm=float(np.clip(draw(0.8 + 0.8 * age, 0.3), 0.5, 2.5)),
         infiltration=float(np.clip(rng.exponential(0.02 + 0.08 * age), 0, 0.5)),
         bladder_mm=float(rng.uniform(15.0, 48.0)),
+        tumour_mm=float(rng.uniform(8.0, 40.0)) if rng.random() < 0.1 else 0.0,
+        tumour_centre=(float(place[0]), float(place[1]), float(place[2])),
         rotation_deg=draw(0.0, 3.0),
         bending_mm=float(rng.uniform(1.0, 3.0)),
         seed=int(rng.integers(2**31)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msksam_cli.phantom.fields import Field, Points, Vector, ramp
+from msksam_cli.phantom.fields import Field, Mask, Points, Vector, ramp
 
 _LOBES = 5
 _PUSH_SHARE = 0.75
@@ -31,22 +31,30 @@ class Mass:
     lobulation: float = 0.1
     seed: int = 0
 
+    @classmethod
+    def drawn(cls, centre: Vector, radius: float, seed: int) -> Mass:
+        """A mass of a given size whose stretch and lobes follow from the seed."""
+        rng = np.random.default_rng(seed)
+        return cls(centre, radius, float(rng.uniform(0.95, 1.5)), float(rng.uniform(0.02, 0.16)), seed)
+
     def field(self, points: Points) -> Field:
         """Negative inside the mass, near a distance in mm."""
         _, distance, relative = self._relative(points)
         return np.asarray((relative - 1) * distance / np.maximum(relative, np.float32(0.05)), dtype=np.float32)
 
-    def parted(self, points: Points) -> Points:
+    def parted(self, points: Points, moving: Mask | None = None) -> Points:
         """Where the tissue at these points lay before the mass grew; tissue far away stays.
 
         The map of an incompressible medium round a growing sphere, `r0 = (r³ - k R³)^(1/3)`, fading out with distance;
-        the part `1 - k` of the mass replaces tissue instead of pushing it.
+        the part `1 - k` of the mass replaces tissue instead of pushing it. Points outside `moving` stay.
         """
         offsets, _, relative = self._relative(points)
         cubed = np.maximum(relative, np.float32(0.05)) ** 3
         shrunk = np.cbrt(np.maximum(1 - np.float32(_PUSH_SHARE) / cubed, np.float32(0.02)))
         near = ramp(relative, _REACH_RADII, 0.6 * _REACH_RADII)
         factor = 1 - near * (1 - shrunk)
+        if moving is not None:
+            factor = np.where(moving, factor, np.float32(1))
         moved = [np.float32(c) + offset * factor for c, offset in zip(self.centre, offsets, strict=True)]
         return Points(*(np.asarray(coordinate, dtype=np.float32) for coordinate in moved))
 

@@ -99,7 +99,7 @@ class _Thigh:
         reach = (3.0 * self.shape.subcutaneous_mm + self.shape.tumour_mm) / self.girth + 10.0
         if not template.OUTLINE.reaches(Box.of(points), reach):
             return labels
-        soft = points if self.mass is None else _where(own, self.mass.parted(points), points)
+        soft = points if self.mass is None else self.mass.parted(points, own)
         fascia = template.OUTLINE(soft) * np.float32(self.girth)
         skin = np.asarray(fascia - self._fat_mm(soft) - np.float32(SKIN_MM))
         labels[skin < 0] = tissues.SKIN
@@ -188,11 +188,4 @@ def _mass(shape: ThighShape, girth: float) -> Mass | None:
     from_bone = 15.0 + depth * 45.0
     angle = np.radians(direction)
     centre = (float(from_bone * np.cos(angle)) - 8.0, float(from_bone * np.sin(angle)) - 4.0, height)
-    rng = np.random.default_rng(shape.seed)
-    stretch, lobulation = float(rng.uniform(0.95, 1.5)), float(rng.uniform(0.02, 0.16))
-    return Mass(centre, shape.tumour_mm / girth, stretch, lobulation, shape.seed)
-
-
-def _where(mask: Mask, first: Points, second: Points) -> Points:
-    u, y, z = (np.where(mask, a, b) for a, b in zip(first, second, strict=True))
-    return Points(u, y, z)
+    return Mass.drawn(centre, shape.tumour_mm / girth, shape.seed)

@@ -75,7 +75,7 @@ def mean_joint() -> LabelMap:
 @pytest.fixture(scope="module", params=[0, 1, 2])
 def any_shape(request: pytest.FixtureRequest) -> HipShape:
     shape = sample_hip_shape(np.random.default_rng(request.param), "right")
-    return replace(shape, implant=False, bending_mm=0.0)
+    return replace(shape, implant=False, bending_mm=0.0, tumour_mm=0.0)
 
 
 @pytest.mark.parametrize("tissue", HANDSFIELD_ML)
@@ -204,6 +204,16 @@ def test_an_implant_replaces_head_and_cartilage_on_its_own_side_only() -> None:
     assert volume_ml(own, tissues.IMPLANT) > 25
     assert hip_labels_at(shape, np.array([0.0, 0.0, 0.0])) == tissues.IMPLANT
     assert hip_labels_at(shape, np.array([-PLAIN.head_distance_mm, 0.0, 0.0])) == tissues.FEMUR
+
+
+def test_a_tumour_is_as_large_as_it_says_and_leaves_the_bones() -> None:
+    ill = replace(PLAIN, tumour_mm=22.0, tumour_centre=(25.0, -62.0, -10.0), seed=4)
+    grid = box((-35, -115, -55), (85, 10, 35), 2.0, 1.6, 3.0)
+    labels = hip_label_map(ill, grid)
+    assert volume_ml(labels, tissues.TUMOUR) == pytest.approx(4 / 3 * np.pi * 2.2**3, rel=0.25)
+    np.testing.assert_array_equal(labels.mask(tissues.FEMUR), hip_label_map(PLAIN, grid).mask(tissues.FEMUR))
+    mirrored = np.array([-PLAIN.head_distance_mm - 25.0, -62.0, -10.0])
+    assert hip_labels_at(ill, mirrored) != tissues.TUMOUR == hip_labels_at(ill, np.array([25.0, -62.0, -10.0]))
 
 
 def test_fat_replaces_muscle_where_it_infiltrates() -> None:
