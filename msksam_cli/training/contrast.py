@@ -1,52 +1,111 @@
-"""From a label plane to a grey image: random contrast, or contrast given per label; then the scanner's faults.
+"""From label planes to grey images: random contrast, or contrast given per label; then the scanner's faults.
 
 Networks trained on fully random contrast carry over to scans they have not seen (Billot et al., SynthSeg, Med Image
-Anal 2023); the published signal of real sequences is mixed in by passing `levels`.
+Anal 2023); the published signal of real sequences is mixed in by passing levels. A whole batch is drawn at once in
+torch, on any device; what differs between its images is drawn on the CPU first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
 
-from msksam_cli.training.planes import Plane, smooth_noise
+from msksam_cli.training.planes import Plane
 
-Image = NDArray[np.float32]
+Levels = Mapping[int, float]
 
 _CORTEX_MM = (0.4, 2.2)
 _WEAK_SHARE = 0.2
 _WEAK_CONTRAST = (0.15, 0.6)
+_WIDEST_BLUR_PX = 4
 
 
-def render_plane(
-    plane: Plane, rng: np.random.Generator, levels: Mapping[int, float] | None = None
-) -> NDArray[np.uint8]:
-    """Grey levels (S, S) uint8 of a plane.
+def render_planes(
+    planes: Sequence[Plane],
+    rng: np.random.Generator,
+    levels: Sequence[Levels | None] | None = None,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Grey levels (B, S, S) uint8 of planes of one side.
 
     Args:
-        plane: labels to draw.
+        planes: B planes to draw.
         rng: source of all randomness.
-        levels: label → intensity (0 is black, about 1 is bright); random per label where missing or None.
+        levels: per plane, label → intensity (0 is black, about 1 is bright); random per label where missing or None.
+        device: where the images are made and left.
     """
-    side_px = plane.truth.shape[0]
-    table = _level_table(levels, rng)
-    texture = rng.uniform(0.0, 0.12) * smooth_noise(side_px, rng.uniform(0.01, 0.05), rng)
-    texture += rng.uniform(0.0, 0.15) * smooth_noise(side_px, rng.uniform(0.05, 0.3), rng)
-    roughness = rng.uniform(0.0, 1.0, 256).astype(np.float32)
-    cortex_mm, cortex_level = rng.uniform(*_CORTEX_MM), float(rng.uniform(0, 0.25)) if rng.random() < 0.8 else None
-    drawn = []
-    for labels in plane.slabs:
-        image = table[labels] * (1 + roughness[labels] * texture)
-        if cortex_level is not None and plane.shelled:
-            image = np.where(_shell(labels, plane, cortex_mm), cortex_level, image)
-        drawn.append(image)
-    return degrade(np.mean(drawn, axis=0, dtype=np.float32), rng)
+    noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+    side_px = planes[0].truth.shape[0]
+    owner = torch.tensor([n for n, plane in enumerate(planes) for _ in plane.slabs], device=device)
+    slabs = torch.from_numpy(np.concatenate([plane.slabs for plane in planes])).to(device)  # (N, S, S) of all planes
+    labels = slabs.long()
+    table = _tensor([_level_table(given, rng) for given in levels or [None] * len(planes)], device)  # (B, 256)
+    roughness = _tensor(rng.uniform(0.0, 1.0, (len(planes), 256)), device)
+    texture = _texture(len(planes), side_px, rng, noise)  # (B, S, S)
+    drawn = _look_up(table[owner], labels) * (1 + _look_up(roughness[owner], labels) * texture[owner])
+    shell, cortex = _shells(planes, slabs, owner, rng)
+    drawn = torch.where(shell, cortex[owner, None, None], drawn)
+    images = torch.zeros((len(planes), side_px, side_px), device=device).index_add_(0, owner, drawn)
+    return degrade(images / torch.bincount(owner, minlength=len(planes))[:, None, None], rng, noise)
 
 
-def _level_table(levels: Mapping[int, float] | None, rng: np.random.Generator) -> Image:
+def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator | None = None) -> Tensor:
+    """Blur, coarse matrix, bias field, Rician noise, contrast curve and window, as a scanner and a viewer would.
+
+    Args:
+        images: (B, S, S) float32, about 0…1.
+        rng: source of what differs between images.
+        noise: source of noise, on the images' device; made from `rng` when None.
+
+    Returns:
+        (B, S, S) uint8.
+    """
+    noise = noise or torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
+    count, side_px, device = len(images), images.shape[-1], images.device
+    images = _blurred(images, _tensor(rng.uniform(0.3, 1.1, (2, count)), device))
+    for factor in (2, 3):
+        chosen = _tensor(rng.random(count), device) < 0.125
+        images = torch.where(chosen[:, None, None], _coarsened(images, factor), images)
+    bias = smooth_fields(count, side_px, rng.uniform(0.4, 0.9, count), noise)
+    images = images * torch.exp(_column(rng.uniform(0, 0.35, count), device) * bias)
+    strong = rng.random(count) < 0.2
+    deviation = _column(np.where(strong, rng.uniform(0.04, 0.13, count), rng.uniform(0.0, 0.05, count)), device)
+    real, imaginary = torch.randn((2, *images.shape), generator=noise, device=device) * deviation
+    images = torch.sqrt((images + real) ** 2 + imaginary**2)
+    images = images ** _column(np.exp(rng.normal(0, 0.25, count)), device)
+    low, high = _window(images, rng)
+    return ((images - low) / (high - low).clamp(min=1e-6) * 255).clamp(0, 255).to(torch.uint8)
+
+
+def smooth_fields(count: int, side_px: int, scales: NDArray[np.float64], noise: torch.Generator) -> Tensor:
+    """Noise (B, S, S) float32 of zero mean and unit deviation, each smooth over its scale as a share of the side."""
+    device = noise.device
+    cells = torch.tensor(np.clip(1.5 / scales, 3, side_px), dtype=torch.float32, device=device)
+    coarse = int(cells.max().ceil()) + 3
+    grid = torch.randn((count, 1, coarse, coarse), generator=noise, device=device)
+    reach = (cells / coarse)[:, None, None, None]  # the part of the coarse grid that is shown
+    line = torch.linspace(-1, 1, side_px, device=device)
+    where = torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)[None] * reach
+    fields = F.grid_sample(grid, where, mode="bicubic", padding_mode="reflection", align_corners=True)[:, 0]
+    deviation, mean = torch.std_mean(fields, dim=(1, 2), keepdim=True)
+    return (fields - mean) / (deviation + 1e-6)
+
+
+def _texture(count: int, side_px: int, rng: np.random.Generator, noise: torch.Generator) -> Tensor:
+    fine = smooth_fields(count, side_px, rng.uniform(0.01, 0.05, count), noise)
+    wide = smooth_fields(count, side_px, rng.uniform(0.05, 0.3, count), noise)
+    return (
+        _column(rng.uniform(0.0, 0.12, count), noise.device) * fine
+        + _column(rng.uniform(0.0, 0.15, count), noise.device) * wide
+    )
+
+
+def _level_table(levels: Levels | None, rng: np.random.Generator) -> NDArray[np.float32]:
     table = rng.uniform(0.05, 1.0, 256).astype(np.float32)
     table[0] = rng.uniform(0, 0.1) if rng.random() < 0.8 else rng.uniform(0, 1)
     for label, level in (levels or {}).items():
@@ -56,30 +115,64 @@ def _level_table(levels: Mapping[int, float] | None, rng: np.random.Generator) -
     return table
 
 
-def _shell(labels: NDArray[np.uint8], plane: Plane, cortex_mm: float) -> NDArray[np.bool_]:
-    solid = np.isin(labels, list(plane.shelled))
-    edge = (ndimage.grey_dilation(labels, 3) != labels) | (ndimage.grey_erosion(labels, 3) != labels)
-    reach = max(0, round(cortex_mm / plane.pixel_mm) - 1)
-    return np.asarray(solid & (ndimage.binary_dilation(edge, iterations=reach) if reach else edge))
+def _shells(planes: Sequence[Plane], slabs: Tensor, owner: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Where slabs (N, S, S) show cortical bone, and how bright it is in each plane (B,)."""
+    shown = rng.random(len(planes)) < 0.8
+    solid = np.zeros((len(planes), 256), dtype=bool)
+    for row, plane, is_shown in zip(solid, planes, shown, strict=True):
+        row[list(plane.shelled)] = is_shown
+    cortex_mm = rng.uniform(*_CORTEX_MM, len(planes))
+    widths = [max(1, round(mm / plane.pixel_mm)) for mm, plane in zip(cortex_mm, planes, strict=True)]
+    width_px = torch.tensor(widths, device=slabs.device)[owner, None, None]
+    edge = _wider(slabs.float()) != -_wider(-slabs.float())  # a neighbour has another label
+    shell = edge
+    for reached in range(2, max(widths) + 1):
+        edge = _wider(edge.float()) > 0
+        shell = torch.where(width_px >= reached, edge, shell)
+    inside = _look_up(torch.from_numpy(solid).to(slabs.device)[owner], slabs.long())
+    return shell & inside, _tensor(rng.uniform(0, 0.25, len(planes)), slabs.device)
 
 
-def degrade(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur, bias field, noise, contrast curve and window, as a scanner and a viewer would."""
-    side_px = image.shape[0]
-    blurred = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.1, 2))
-    if rng.random() < 0.25:
-        blurred = _coarsen(blurred, int(rng.integers(2, 4)))
-    bias = np.exp(rng.uniform(0, 0.35) * smooth_noise(side_px, rng.uniform(0.4, 0.9), rng))
-    noise = rng.uniform(0.0, 0.05) if rng.random() < 0.8 else rng.uniform(0.04, 0.13)
-    real, imaginary = (rng.normal(0, noise, (2, side_px, side_px))).astype(np.float32)
-    magnitude = np.sqrt((blurred * bias + real) ** 2 + imaginary**2)
-    curved = magnitude ** np.exp(rng.normal(0, 0.25))
-    low, high = np.percentile(curved, [rng.uniform(0, 2), rng.uniform(97.5, 100)])
-    return np.asarray(np.clip((curved - low) / max(high - low, 1e-6) * 255, 0, 255), dtype=np.uint8)
+def _wider(values: Tensor) -> Tensor:
+    """The largest value (N, S, S) among each pixel's neighbours."""
+    return F.max_pool2d(values[:, None], 3, stride=1, padding=1)[:, 0]
 
 
-def _coarsen(image: Image, factor: int) -> Image:
-    """The image as acquired at a `factor` coarser matrix and interpolated."""
-    side_px = image.shape[0]
-    small = ndimage.zoom(image, 1 / factor, order=1)
-    return np.asarray(ndimage.zoom(small, side_px / small.shape[0], order=1)[:side_px, :side_px], dtype=np.float32)
+def _look_up(tables: Tensor, labels: Tensor) -> Tensor:
+    """Entries (N, S, S) of tables (N, 256) at labels (N, S, S)."""
+    return torch.gather(tables, 1, labels.flatten(1)).view(labels.shape)
+
+
+def _blurred(images: Tensor, sigmas_px: Tensor) -> Tensor:
+    """Gaussian blur of (B, S, S) by sigmas (2, B) along rows and columns."""
+    taps = torch.arange(-_WIDEST_BLUR_PX, _WIDEST_BLUR_PX + 1, device=images.device)
+    kernels = torch.exp(-0.5 * (taps / sigmas_px[..., None]) ** 2)
+    kernels = kernels / kernels.sum(dim=-1, keepdim=True)  # (2, B, taps)
+    padded = F.pad(images[None], (_WIDEST_BLUR_PX,) * 4, mode="replicate")
+    down = F.conv2d(padded, kernels[0][:, None, :, None], groups=len(images))
+    return F.conv2d(down, kernels[1][:, None, None, :], groups=len(images))[0]
+
+
+def _coarsened(images: Tensor, factor: int) -> Tensor:
+    """Images as acquired at a `factor` coarser matrix and interpolated."""
+    small = F.avg_pool2d(images[:, None], factor, ceil_mode=True)
+    return F.interpolate(small, images.shape[1:], mode="bilinear")[:, 0]
+
+
+def _window(images: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """What is shown black and what white, (B, 1, 1) each: percentiles of every image."""
+    count, flat = len(images), images.flatten(1).sort(dim=1).values
+    last = flat.shape[1] - 1
+    ends = []
+    for share in (rng.uniform(0, 0.02, count), rng.uniform(0.975, 1.0, count)):
+        position = torch.from_numpy(np.rint(share * last).astype(np.int64)).to(images.device)
+        ends.append(flat.gather(1, position[:, None])[:, :, None])
+    return ends[0], ends[1]
+
+
+def _tensor(values: object, device: str | torch.device) -> Tensor:
+    return torch.as_tensor(np.asarray(values, dtype=np.float32), device=device)
+
+
+def _column(values: NDArray[np.floating], device: torch.device) -> Tensor:
+    return _tensor(values, device)[:, None, None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,12 @@ from torch.utils.data import Dataset
 
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom.tissues import TUMOUR
-from msksam_cli.training.contrast import render_plane
+from msksam_cli.training.contrast import Levels, degrade, render_planes
 from msksam_cli.training.planes import Plane, cut_plane, random_shapes, with_lesions
 from msksam_cli.training.questions import Question, sample_questions
 from msksam_cli.training.scanned import ScannedSlice, cut_scanned
 
-Levels = Callable[[np.random.Generator], Mapping[int, float] | None]
+LevelsOf = Callable[[np.random.Generator], Levels | None]
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,16 @@ class Batch:
     embeddings: Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """What one image shows and what is asked about it; `scan` is None where the plane is still to be rendered."""
+
+    scan: NDArray[np.float32] | None
+    plane: Plane
+    levels: Levels | None
+    questions: list[Question]
+
+
 class PhantomBatches(Dataset[Batch]):
     """Batches of rendered planes.
 
@@ -65,12 +75,13 @@ class PhantomBatches(Dataset[Batch]):
         scanned: labelled slices of real scans.
         scanned_share: share of images that show them.
         lesion_share: share of anatomical planes with masses drawn into them.
+        device: where the images are rendered; batches drawn by worker processes need the CPU.
     """
 
     def __init__(
         self,
         label_maps: Sequence[LabelMap],
-        levels: Levels,
+        levels: LevelsOf,
         *,
         side_px: int,
         images: int,
@@ -81,6 +92,7 @@ class PhantomBatches(Dataset[Batch]):
         scanned: Sequence[ScannedSlice] = (),
         scanned_share: float = 0.0,
         lesion_share: float = 0.0,
+        device: str = "cpu",
     ) -> None:
         self._label_maps = label_maps
         self._levels = levels
@@ -93,6 +105,7 @@ class PhantomBatches(Dataset[Batch]):
         self._scanned = scanned
         self._scanned_share = scanned_share if scanned else 0.0
         self._lesion_share = lesion_share
+        self._device = device
 
     def __len__(self) -> int:
         return self._length
@@ -101,11 +114,11 @@ class PhantomBatches(Dataset[Batch]):
         if not 0 <= index < self._length:
             raise IndexError(index)
         rng = np.random.default_rng((self._seed, index))
-        drawn = [self._draw(rng) for _ in range(self._images)]
+        shown = [self._draw(rng) for _ in range(self._images)]
         kind = rng.random()
-        asked = [questions for _, questions in drawn]
+        asked = [one.questions for one in shown]
         return Batch(
-            images=torch.from_numpy(np.stack([image for image, _ in drawn])),
+            images=self._images_of(shown, rng),
             masks=torch.from_numpy(np.stack([[q.mask for q in questions] for questions in asked])),
             boxes_xyxy=torch.from_numpy(np.stack([[q.box_xyxy for q in questions] for questions in asked])),
             points_xy=torch.from_numpy(np.stack([[q.points_xy for q in questions] for questions in asked])),
@@ -115,21 +128,33 @@ class PhantomBatches(Dataset[Batch]):
             seed=index,
         )
 
-    def _draw(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], list[Question]]:
+    def _draw(self, rng: np.random.Generator) -> _Shown:
         while True:
-            image, plane = self._show(rng)
+            scan, plane, levels = self._show(rng)
             questions = sample_questions(plane, self._questions, rng)
             if questions:
-                return image, questions
+                return _Shown(scan, plane, levels, questions)
 
-    def _show(self, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Plane]:
-        """A scanned slice, random shapes, or a cut through anatomy, and what can be asked about it."""
+    def _show(self, rng: np.random.Generator) -> tuple[NDArray[np.float32] | None, Plane, Levels | None]:
+        """A scanned slice, random shapes, or a cut through anatomy with the levels of its tissues."""
         if rng.random() < self._scanned_share:
-            return cut_scanned(self._scanned[int(rng.integers(len(self._scanned)))], self._side_px, rng)
+            return *cut_scanned(self._scanned[int(rng.integers(len(self._scanned)))], self._side_px, rng), None
         if rng.random() < self._shapes_share:
-            plane = random_shapes(self._side_px, rng)
-            return render_plane(plane, rng), plane
+            return None, random_shapes(self._side_px, rng), None
         plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
         if rng.random() < self._lesion_share:
             plane = with_lesions(plane, TUMOUR, rng)
-        return render_plane(plane, rng, self._levels(rng)), plane
+        return None, plane, self._levels(rng)
+
+    def _images_of(self, shown: Sequence[_Shown], rng: np.random.Generator) -> Tensor:
+        """Grey levels (B, S, S) uint8."""
+        images = torch.empty((len(shown), self._side_px, self._side_px), dtype=torch.uint8, device=self._device)
+        scanned = [n for n, one in enumerate(shown) if one.scan is not None]
+        drawn = [n for n, one in enumerate(shown) if one.scan is None]
+        if scanned:
+            scans = np.stack([one.scan for one in shown if one.scan is not None])
+            images[scanned] = degrade(torch.from_numpy(scans).to(self._device), rng)
+        if drawn:
+            levels = [shown[n].levels for n in drawn]
+            images[drawn] = render_planes([shown[n].plane for n in drawn], rng, levels, self._device)
+        return images

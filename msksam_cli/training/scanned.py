@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from msksam_cli.training.contrast import degrade
 from msksam_cli.training.planes import Plane
 
 _SHARE_SHOWN = (0.25, 1.0)
@@ -57,8 +56,8 @@ def read_coloured_slices(folder: Path) -> list[ScannedSlice]:
     return slices
 
 
-def cut_scanned(one: ScannedSlice, side_px: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Plane]:
-    """A random cut (S, S) uint8 of a slice, and its labels as a plane of the same side."""
+def cut_scanned(one: ScannedSlice, side_px: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], Plane]:
+    """A random cut (S, S) float32 of a slice, 0…1, and its labels as a plane of the same side."""
     rows, columns = one.pixels.shape
     shown_px = max(rows, columns) * float(np.exp(rng.uniform(*np.log(_SHARE_SHOWN))))
     step = shown_px / side_px
@@ -80,4 +79,4 @@ def cut_scanned(one: ScannedSlice, side_px: int, rng: np.random.Generator) -> tu
     if rng.random() < _INVERTED_SHARE:
         image = 1 - image
     plane = Plane(labels[None], _SIDE_MM * step / max(rows, columns), frozenset(), frozenset(), one.weights)
-    return degrade(image, rng), plane
+    return np.asarray(image, dtype=np.float32), plane

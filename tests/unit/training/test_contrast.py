@@ -1,9 +1,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+import torch
 
-from msksam_cli.training.contrast import render_plane
+from msksam_cli.training.contrast import degrade, render_planes, smooth_fields
 from msksam_cli.training.planes import Plane
+
+
+def render_plane(plane, rng, levels=None):
+    return render_planes([plane], rng, [levels])[0].numpy()
 
 
 def _plane(depth=1, side=48):
@@ -45,3 +51,44 @@ def test_an_odd_side_and_an_empty_plane_are_drawn_too():
     empty = Plane(np.zeros((1, 35, 35), np.uint8), 2.5, frozenset({1}), frozenset(), {})
     for seed in range(8):
         assert render_plane(empty, np.random.default_rng(seed)).shape == (35, 35)
+
+
+def test_planes_of_a_batch_are_drawn_each_with_its_own_levels_and_number_of_slabs():
+    planes = [_plane(1), _plane(3), _plane(1)]
+    levels = [{1: 0.1, 2: 0.9}, {1: 0.9, 2: 0.1}, {1: 0.1, 2: 0.9}]
+    images = render_planes(planes, np.random.default_rng(3), levels).float()
+    assert images.shape == (3, 48, 48)
+    left, right = images[:, 30:40, 8:18].mean((1, 2)), images[:, 30:40, 30:40].mean((1, 2))
+    assert (right > left).tolist() == [True, False, True]
+
+
+def test_a_shell_is_a_dark_rim_inside_its_bone_as_wide_as_millimetres_say():
+    """A square bone at 1 mm a pixel: the rim reaches at most 2.2 mm inwards, none outwards."""
+    labels = np.ones((64, 64), np.uint8)
+    labels[16:48, 16:48] = 2
+    bone = Plane(labels[None], 1.0, frozenset({2}), frozenset(), {})
+    darker = 0
+    for seed in range(12):
+        image = render_plane(bone, np.random.default_rng(seed), {1: 1.0, 2: 1.0}).astype(float)
+        rim, middle, outside = image[16, 20:44].mean(), image[24:40, 24:40].mean(), image[10, 20:44].mean()
+        darker += rim < 0.8 * min(middle, outside)
+    assert darker >= 6
+
+
+@pytest.mark.parametrize("scale", [0.02, 0.1, 0.6])
+def test_fields_have_no_mean_unit_deviation_and_are_smoother_the_larger_their_scale(scale):
+    noise = torch.Generator().manual_seed(0)
+    fields = smooth_fields(6, 64, np.full(6, scale), noise)
+    assert fields.shape == (6, 64, 64)
+    assert fields.mean((1, 2)).abs().max() < 1e-4
+    assert (fields.std((1, 2)) - 1).abs().max() < 1e-2
+    roughness = (fields.diff(dim=1).abs().mean() + fields.diff(dim=2).abs().mean()) / 2
+    assert 0.2 / (scale * 64) < roughness < 2.5 / (scale * 64)
+
+
+def test_faults_keep_what_is_bright_bright():
+    images = torch.zeros(10, 40, 40)
+    images[:, 10:30, 10:30] = 0.8
+    worse = degrade(images, np.random.default_rng(1)).float()
+    assert worse.dtype == torch.float32
+    assert (worse[:, 14:26, 14:26].mean((1, 2)) > worse[:, :6].mean((1, 2)) + 40).all()
