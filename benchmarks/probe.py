@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -36,30 +36,36 @@ class Question:
 
 def quick(data: Path, kept: Path, answerers: Mapping[str, Answerer]) -> str:
     """Mean Dice of single answers per set and tissue group; the questions are kept in a file once made."""
-    questions = _questions(data, kept)
-    names = ("ellipse", *answerers)
-    scores: dict[tuple[str, str], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    seconds = dict.fromkeys(names, 0.0)
-    for question in questions:
-        for name in names:
-            started = time.monotonic()
-            prompts = [prompt for _, prompt in question.prompts]
-            answers = (answerers.get(name) or ellipses)(question.plane, prompts)
-            seconds[name] += time.monotonic() - started
-            for (group, prompt), logits in zip(question.prompts, answers, strict=True):
-                found = mask_dice(prompt, logits, question.truth == prompt.tissue_index)
-                scores[question.set, group][name].append(found)
+    questions = questions_of(data, kept)
+    columns = {name: quick_scores(questions, answer) for name, answer in {"ellipse": ellipses, **answerers}.items()}
+    ellipse, _ = columns["ellipse"]
     rows = [
-        (*key, str(len(by["ellipse"])), *(f"{np.mean(by[name]):.3f}" for name in names)) for key, by in scores.items()
+        (*key, str(len(ellipse[key])), *(f"{np.mean(scores[key]):.3f}" for scores, _ in columns.values()))
+        for key in ellipse
     ]
-    means = [np.mean([np.mean(by[name]) for by in scores.values()]) for name in names]
-    total = sum(len(by["ellipse"]) for by in scores.values())
+    means = [np.mean([np.mean(found) for found in scores.values()]) for scores, _ in columns.values()]
+    total = sum(len(found) for found in ellipse.values())
     rows.append(("mean of rows", "", str(total), *(f"{mean:.3f}" for mean in means)))
-    rows.append(("seconds", "", "", *(f"{seconds[name]:.0f}" for name in names)))
-    return aligned_text(("set", "tissues", "masks", *names), rows)
+    rows.append(("seconds", "", "", *(f"{seconds:.0f}" for _, seconds in columns.values())))
+    return aligned_text(("set", "tissues", "masks", *columns), rows)
 
 
-def _questions(data: Path, kept: Path) -> list[Question]:
+def quick_scores(questions: Sequence[Question], answer: Answerer) -> tuple[dict[tuple[str, str], list[float]], float]:
+    """(Set, tissue group) → Dice of single answers, and the seconds that the answers took."""
+    scores: dict[tuple[str, str], list[float]] = defaultdict(list)
+    seconds = 0.0
+    for question in questions:
+        started = time.monotonic()
+        answers = answer(question.plane, [prompt for _, prompt in question.prompts])
+        seconds += time.monotonic() - started
+        for (group, prompt), logits in zip(question.prompts, answers, strict=True):
+            found = mask_dice(prompt, logits, question.truth == prompt.tissue_index)
+            scores[question.set, group].append(found)
+    return scores, seconds
+
+
+def questions_of(data: Path, kept: Path) -> list[Question]:
+    """The fixed questions, from a file once they are made."""
     if kept.is_file():
         questions: list[Question] = pickle.loads(kept.read_bytes())
         return questions
