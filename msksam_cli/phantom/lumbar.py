@@ -25,6 +25,7 @@ from msksam_cli.phantom.lumbar_column import Column, Frame
 from msksam_cli.phantom.lumbar_pelvis import Pelvis
 from msksam_cli.phantom.lumbar_shape import LEVELS, LumbarShape, sample_lumbar_shape
 from msksam_cli.phantom.lumbar_soft import SKIN_MM, TorsoTissues
+from msksam_cli.phantom.lumbar_tubes import Tubes
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
 
 __all__ = ["LUMBAR_TISSUES", "LumbarShape", "lumbar_label_map", "lumbar_labels_at", "sample_lumbar_shape"]
@@ -107,7 +108,7 @@ class _Spine:
         pelvis = _pelvis(shape, column)
         return cls(
             shape,
-            TorsoTissues(shape, column),
+            TorsoTissues(shape, Tubes(shape, column)),
             pelvis,
             (_wing_part(pelvis), _sacrum_part(shape, column)),
             (*_bony_parts(shape, column), *_implant_parts(shape, column)),
