@@ -71,8 +71,8 @@ def sequence_levels(rng: np.random.Generator) -> Mapping[int, float] | None:
     if rng.random() < RANDOM_CONTRAST_SHARE:
         return None
     sequence = SEQUENCES[str(rng.choice(sorted(SEQUENCES)))]
-    echo_time_ms = float(rng.choice(sequence.echo_times_ms)) * float(rng.uniform(0.8, 1.25))
-    signals = {index: tissue_signal(relaxation, sequence, echo_time_ms) for index, relaxation in RELAXATION.items()}
+    timing_ms = float(rng.choice(sequence.timings_ms)) * float(rng.uniform(0.8, 1.25))
+    signals = {index: tissue_signal(relaxation, sequence, timing_ms) for index, relaxation in RELAXATION.items()}
     brightest = max(signals.values())
     return {index: signal / brightest for index, signal in signals.items()}
 
