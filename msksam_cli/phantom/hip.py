@@ -18,9 +18,10 @@ from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom import hip_muscles as template
 from msksam_cli.phantom import tissues
 from msksam_cli.phantom.bundles import Box, Bundle, fills, inside_muscle, pack, rippled, streaks
-from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ellipsoid, ramp, smooth_union
+from msksam_cli.phantom.fields import Field, Mask, Points, Vector, band, ramp, smooth_union
 from msksam_cli.phantom.hip_bones import SOCKET_RIM_MM, HipBones, dot, norm
 from msksam_cli.phantom.hip_joint import REACH_MM, HipJoint
+from msksam_cli.phantom.hip_organs import organs
 from msksam_cli.phantom.hip_shape import HipShape, sample_hip_shape
 from msksam_cli.phantom.mass import Mass
 from msksam_cli.phantom.space import Labels, Waves, bend, bending_waves, label_map, points_from_array
@@ -37,7 +38,6 @@ _STREAK_SPACING_MM = 8.0
 _FINEST_STREAK = 0.03
 _SHEATH_MM = 1.6
 _RIPPLE_MM = 0.7
-_BLADDER_HALF_WIDTH_MM = 37.0
 _PERIOSTEUM_MM = 0.6
 _GLUTEALS = (tissues.GLUTEUS_MAXIMUS, tissues.GLUTEUS_MEDIUS, tissues.GLUTEUS_MINIMUS, tissues.TENSOR_FASCIAE_LATAE)
 _CUP_MM, _BALL_MM = 3.0, 17.0
@@ -159,7 +159,7 @@ class _Hip:
         labels[muscle & self._streaked(points, packed.tissue)] = tissues.INTERMUSCULAR_FAT
         if template.CAVITY.reaches(box):
             cavity = (template.CAVITY(points) < 0) & (packed.field > 0)
-            labels[cavity] = self._organs(points.select(cavity))
+            labels[cavity] = organs(points.select(cavity), self.shape.bladder_mm / self.size, self.shape.seed)
         for wall in template.TRUNK_WALL:
             if wall.reaches(box):
                 labels[(wall(points) < 0) & (packed.field > 1)] = tissues.PELVIC_ORGANS
@@ -186,25 +186,6 @@ class _Hip:
         labels[pelvis < 0] = tissues.HIP_BONE
         if self.shape.implant and own.any():
             self._replace(points, own, labels)
-
-    def _organs(self, points: Points) -> Labels:
-        """Bladder, uterus or prostate, rectum and bowel in fat."""
-        labels = np.full(points.u.shape, tissues.FAT, dtype=np.uint8)
-        if not labels.size:
-            return labels
-        middle, full = -template.MIDLINE_MM, self.shape.bladder_mm / self.size
-        organs = (
-            ellipsoid(points, (middle, -66, 10), (15, 14, 62)),
-            ellipsoid(points, (middle, -22, 6), (24, 17, 24)),
-            ellipsoid(points, (middle, 10, 104 + 0.4 * full), (62, 44, 52)),
-        )
-        for organ in organs:
-            labels[organ < 0] = tissues.PELVIC_ORGANS
-        wide = min(1.15 * full, _BLADDER_HALF_WIDTH_MM)
-        bladder = ellipsoid(points, (middle, 18, -6 + 0.75 * full), (wide, 0.8 * full, 0.9 * full))
-        labels[bladder < 2.5] = tissues.PELVIC_ORGANS
-        labels[bladder < 0] = tissues.BLADDER
-        return labels
 
     def _paint_rotators(self, points: Points, box: Box, labels: Labels) -> None:
         """Short muscles and tendons that run sideways from the pelvis to the trochanter."""
