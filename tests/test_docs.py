@@ -19,6 +19,9 @@ from msksam_cli.io.tables import TISSUE_COLUMNS
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
 from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status
 from msksam_cli.measure.qc import QC_COLUMNS
+from msksam_cli.pipeline import compare_tables
+from msksam_cli.pipeline.compare_case import COMPARED_COLUMNS
+from msksam_cli.pipeline.fit_fusion import FIT_COLUMNS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +33,10 @@ TABLES = {
     "per_case.csv": PER_CASE_COLUMNS,
     "summary.csv": SUMMARY_COLUMNS,
     "labels.tsv": TISSUE_COLUMNS,
+    "compare.csv": COMPARED_COLUMNS,
+    "compare_summary.csv": compare_tables.SUMMARY_COLUMNS,
+    "paired.csv": compare_tables.PAIRED_COLUMNS,
+    "fusion_fit.csv": FIT_COLUMNS,
 }
 NOT_YET = ("export-onnx",)
 
