@@ -142,8 +142,8 @@ class _Hip:
         """Thickness of the subcutaneous fat: most on the buttock and beside the trochanter, least in the groin."""
         radius = np.maximum(np.hypot(points.u + 40, points.y), np.float32(1))
         back, side = -points.y / radius, (points.u + 40) / radius
-        belly = ramp(points.z, 10.0, 90.0) * ramp(points.y, 0.0, 50.0)
-        share = 0.75 + 0.3 * np.maximum(back, 0) + 0.25 * np.maximum(side, 0) + 0.5 * belly
+        belly = ramp(points.z, 10.0, 90.0) * ramp(points.y, -40.0, 70.0)
+        share = 0.75 + 0.3 * np.maximum(back, 0) + 0.25 * np.maximum(side, 0) + 0.4 * belly
         cleft = 1 - 0.6 * ramp(points.u, -70.0, -88.0) * ramp(points.y, -60.0, -90.0)
         return np.asarray(np.float32(self.shape.subcutaneous_mm) * share * cleft, dtype=np.float32)
 
