@@ -27,6 +27,8 @@ _DISC_OVERLAP_MM = 0.8
 _PROTRUSION_WIDTH_MM = 8.0
 _NODE_RADIUS_MM = 5.0
 _SMALLEST_RADIUS = 0.05
+_MEAN_HEIGHT_MM = 28.5
+_SPINOUS_HALF_WIDTH_MM = 3.6
 _SCREW_MM, _ROD_MM = 3.1, 2.8
 
 # of T10 to L5, mm at mean size (Panjabi 1992; Berry 1987; Zindrick 1987)
@@ -137,7 +139,7 @@ def posterior_elements(local: Points, size: BodySize, level: int, canal_mm: tupl
         canal_mm: width and depth of the bony canal of L3.
     """
     half = Points(np.abs(local.u), local.y, local.z)
-    scale = size.height / 28.5
+    scale = size.height / _MEAN_HEIGHT_MM
     wall = -sum(size.half_depth) / 2
     canal = canal_mm[0] / 2 * _CANAL_HALF_WIDTH[level]
     roof = wall - canal_mm[1]
@@ -158,9 +160,18 @@ def posterior_elements(local: Points, size: BodySize, level: int, canal_mm: tupl
 
 
 def _spinous(half: Points, level: int, roof: float, scale: float) -> Field:
-    end = roof - 4.0 - _SPINOUS_LENGTH[level] * scale
-    path = ((0.0, roof - 6.0, -7.0 * scale), (0.0, end, -(8.0 + _SPINOUS_DROP[level]) * scale))
-    return band(half, path, (0, 0.1, 1), _SPINOUS_HALF_HEIGHT[level] * scale, 3.6)
+    path = ((0.0, roof - 6.0, -7.0 * scale), (0.0, *_spinous_end(level, roof, scale)))
+    return band(half, path, (0, 0.1, 1), _SPINOUS_HALF_HEIGHT[level] * scale, _SPINOUS_HALF_WIDTH_MM)
+
+
+def _spinous_end(level: int, roof: float, scale: float) -> tuple[float, float]:
+    return roof - 4.0 - _SPINOUS_LENGTH[level] * scale, -(8.0 + _SPINOUS_DROP[level]) * scale
+
+
+def spinous_tip(size: BodySize, level: int, canal_depth_mm: float) -> tuple[float, float]:
+    """(y, z) of the hindmost place of a vertebra in its body's frame."""
+    y, z = _spinous_end(level, -sum(size.half_depth) / 2 - canal_depth_mm, size.height / _MEAN_HEIGHT_MM)
+    return y - _SPINOUS_HALF_WIDTH_MM, z
 
 
 _SACRAL_HALF_WIDTH = (0.52, 0.44, 0.37, 0.31, 0.25)
@@ -230,7 +241,7 @@ def rods(points: Points, ends: tuple[Vector, Vector]) -> Field:
 
 def screw_ends(size: BodySize, level: int, canal_mm: tuple[float, float]) -> tuple[Vector, Vector]:
     """Head and tip of the right screw in the body's frame."""
-    scale = size.height / 28.5
+    scale = size.height / _MEAN_HEIGHT_MM
     wall = -sum(size.half_depth) / 2
     x = canal_mm[0] / 2 * _CANAL_HALF_WIDTH[level] + _PEDICLE_HALF_WIDTH[level] * scale
     return (x + 5.0, wall - 27.0, 6.0 * scale), (x * 0.55, -wall * 0.55, 3.0 * scale)

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msksam_cli.phantom.fields import Loft, loft
+from msksam_cli.phantom.lumbar_bones import spinous_tip
 from msksam_cli.phantom.lumbar_column import Column
 from msksam_cli.phantom.lumbar_shape import LumbarShape
 
 WALL_MM = 13.0
+_OVER_BONE_MM = 11.0
 _SAC = (0.82, 0.86, 0.14, 8.4)
 
 Knot = tuple[float, float, float, float, float]
@@ -187,6 +189,15 @@ class Tubes:
         return loft(rows, end, 1e4)
 
     @cached_property
+    def _tips(self) -> NDArray[np.float64]:
+        """(n, 2) y and z of the spinous processes' ends from below."""
+        tips = [
+            frame.world(*spinous_tip(size, level, self.shape.canal_depth_mm))
+            for level, (frame, size) in enumerate(self.column.bodies)
+        ]
+        return np.array(tips[::-1])
+
+    @cached_property
     def trunk(self) -> Loft:
         """The outline of the trunk."""
         rows = []
@@ -197,6 +208,7 @@ class Tubes:
             front = float(np.interp(level, (-1.5, 4.0, 9.0), (8.0, 0.0, -6.0))) + self.shape.torso_depth_mm
             front += self.shape.body_depth_mm / 2 + 0.55 * fat + WALL_MM - y * 0.6
             behind = back * self.shape.body_depth_mm / 34.5 + fat * lower
+            behind = max(behind, y - float(np.interp(z, self._tips[:, 1], self._tips[:, 0])) + _OVER_BONE_MM)
             half_width = self.shape.torso_width_mm / 2 + fat * 0.8 + float(np.interp(level, (5, 8), (0.0, 18.0)))
             rows.append((z, 0.0, y + (front - behind) / 2, half_width, (front + behind) / 2))
         return loft(rows)

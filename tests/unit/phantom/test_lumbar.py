@@ -196,6 +196,13 @@ def test_nothing_but_skin_meets_the_air(any_spine: LabelMap) -> None:
     assert set(np.unique(any_spine.values[at_the_air])) == {0, tissues.SKIN}
 
 
+def test_skin_covers_the_spinous_processes_of_a_lean_back() -> None:
+    lean = LumbarShape(fat_thickness_mm=3.0, body_height_mm=33.0, body_depth_mm=31.0, canal_depth_mm=20.0)
+    labels = lumbar_label_map(lean, trunk_grid())
+    at_the_air = ndimage.binary_dilation(labels.values == 0)
+    assert tissues.POSTERIOR_ELEMENTS not in labels.values[at_the_air]
+
+
 def test_both_sides_mirror_each_other_where_nothing_bends(mean_spine: LabelMap) -> None:
     for left, right in PAIRS:
         np.testing.assert_array_equal(mean_spine.mask(left), mean_spine.mask(right)[::-1])
