@@ -83,9 +83,10 @@ def main() -> None:
             return
         tested = test(str(options.output), cases[-TESTED:], store, chosen.every)
         results.append(replace(tested, subjects=size, steps=done.facts.steps_done, minutes=minutes))
+        results.sort(key=lambda result: result.subjects)
         print(table(results), flush=True)
-    if chosen.keep:
-        keep(results, chosen)
+        if chosen.keep:
+            keep(results, chosen)
 
 
 def subset(cases: Sequence[CaseFiles], folder: Path) -> Path:

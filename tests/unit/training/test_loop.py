@@ -10,8 +10,7 @@ import torch
 from msksam_cli.sam.model import build_sam
 from msksam_cli.training import loop
 from msksam_cli.training.dataset import PhantomBatches
-from msksam_cli.training.lesson import Lesson
-from msksam_cli.training.loop import Recipe, Stage, train
+from msksam_cli.training.loop import Recipe, Stage, Validation, train
 
 RECIPE = Recipe(
     stages=(Stage(32, 1, 1, 3), Stage(48, 1, 1, 3)), learning_rate=1e-3, warmup_steps=2, decay_steps=3, save_every=2
@@ -39,6 +38,11 @@ def _batches(stage):
 def _log(folder):
     with (folder / "log.csv").open(newline="") as stream:
         return [[row[name] for name in ("step", "side_px", "loss", "learning_rate")] for row in csv.DictReader(stream)]
+
+
+def _rows(folder):
+    with (folder / "log.csv").open(newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 class _Killed(Exception):
@@ -82,30 +86,6 @@ def test_a_finished_run_gives_its_network_again_without_a_step(tmp_path):
         assert torch.equal(tensor, again.state_dict()[name])
 
 
-def test_the_loss_of_one_batch_falls_when_it_is_learnt():
-    sam, batch = _network().train(), _batches(Stage(32, 2, 2, 6))[0]
-    batch = replace(batch, use_box=True, use_points=True)
-    optimizer = torch.optim.AdamW(sam.parameters(), lr=2e-3)
-    losses = []
-    for _ in range(12):
-        loss = Lesson(sam)(batch)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < 0.7 * losses[0]
-
-
-@pytest.mark.parametrize(("use_box", "use_points"), [(True, False), (False, True), (True, True)])
-def test_gradients_reach_every_part_of_the_network_for_every_kind_of_question(use_box, use_points):
-    sam = _network().train()
-    batch = replace(_batches(Stage(32, 1, 1, 6))[0], use_box=use_box, use_points=use_points)
-    Lesson(sam)(batch).backward()
-    for part in (sam.image_encoder, sam.prompt_encoder, sam.mask_decoder):
-        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
-
-
 def test_the_learning_rate_rises_stays_and_falls_to_nearly_nought():
     recipe = Recipe((Stage(64, 1, 1, 60), Stage(128, 1, 1, 40)), 2.0, warmup_steps=20, decay_steps=25)
     rates = [recipe.learning_rate_at(step) for step in range(recipe.steps)]
@@ -114,3 +94,91 @@ def test_the_learning_rate_rises_stays_and_falls_to_nearly_nought():
     assert rates[19:76] == [2.0] * 57
     assert rates[-1] == pytest.approx(2.0 / 25)
     assert max(abs(a - b) for a, b in pairwise(rates)) <= 0.1 + 1e-9
+
+
+def test_along_a_cosine_the_learning_rate_falls_slowly_at_both_ends():
+    recipe = Recipe((Stage(64, 1, 1, 100),), 2.0, warmup_steps=10, decay_steps=90, cosine=True)
+    rates = [recipe.learning_rate_at(step) for step in range(100)]
+    assert rates[9] == pytest.approx(2.0)
+    assert rates[10 + 45] == pytest.approx(1.0)
+    assert 0 < rates[-1] < 0.001
+    falls = [a - b for a, b in pairwise(rates[10:])]
+    assert falls[45] > 5 * max(falls[0], falls[-1])
+
+
+def _short(**changes):
+    return replace(RECIPE, stages=(Stage(32, 1, 1, 6),), save_every=100, **changes)
+
+
+class _Scores:
+    """A validation that gives the next of some scores and remembers what it was shown."""
+
+    def __init__(self, *scores):
+        self.scores, self.seen = list(scores), []
+
+    def __call__(self, sam):
+        assert not sam.training
+        self.seen.append({name: tensor.clone() for name, tensor in sam.state_dict().items()})
+        return self.scores[len(self.seen) - 1]
+
+
+def test_the_weights_that_validated_best_are_kept_and_training_goes_on_from_its_own(tmp_path):
+    scores = _Scores(0.1, 0.7, 0.9, 0.8)
+    watched = train(_network(), _short(), _batches, tmp_path / "a", workers=0, validation=Validation(scores, 2, 9))
+    alone = train(_network(), _short(), _batches, tmp_path / "b", workers=0)
+    assert len(scores.seen) == 4
+    for name, tensor in watched.state_dict().items():
+        assert torch.equal(tensor, scores.seen[2][name]), name
+        assert torch.equal(alone.state_dict()[name], scores.seen[3][name]), name
+    start = _network().state_dict()
+    assert all(torch.equal(tensor, scores.seen[0][name]) for name, tensor in start.items())
+
+
+def test_a_run_ends_after_so_many_looks_without_a_better_one_and_stays_ended(tmp_path):
+    scores = _Scores(0.5, 0.6, 0.6, 0.4)
+    validation = Validation(scores, 1, 2)
+    first = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    rows = _rows(tmp_path)
+    assert [row["validation"] for row in rows] == ["0.5000", "0.6000", "0.6000", "0.4000"]
+    assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
+    again = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    assert len(scores.seen) == 4
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name])
+        assert torch.equal(tensor, scores.seen[1][name])
+
+
+def test_a_run_that_never_gets_better_gives_back_what_it_began_with(tmp_path):
+    validation = Validation(_Scores(0.5, 0.4, 0.3), 3, 9)
+    trained = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in _network().state_dict().items())
+
+
+def test_what_does_not_learn_keeps_every_bit_and_is_not_in_the_state(tmp_path):
+    sam = _network()
+    sam.image_encoder.requires_grad_(False)
+    before = _network().state_dict()
+    after = train(sam, _short(), _batches, tmp_path, workers=0).state_dict()
+    encoder = {name for name in before if name.startswith("image_encoder.")}
+    assert all(torch.equal(before[name], after[name]) for name in encoder)
+    assert not torch.equal(before["mask_decoder.iou_token.weight"], after["mask_decoder.iou_token.weight"])
+    assert not encoder & set(torch.load(tmp_path / "state.pt")["sam"])
+
+
+def test_two_batches_in_a_step_are_two_batches_further(tmp_path):
+    asked = []
+
+    class Noting(PhantomBatches):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    def noting(stage):
+        batches = _batches(stage)
+        batches.__class__ = Noting
+        return batches
+
+    recipe = replace(_short(accumulate=2), stages=(Stage(32, 1, 1, 3),))
+    assert recipe.batches() == 6
+    train(_network(), recipe, noting, tmp_path, workers=0)
+    assert asked == list(range(6))
