@@ -71,8 +71,9 @@ def sequence_levels(rng: np.random.Generator) -> Mapping[int, float] | None:
     if rng.random() < RANDOM_CONTRAST_SHARE:
         return None
     sequence = SEQUENCES[str(rng.choice(sorted(SEQUENCES)))]
-    timing_ms = float(rng.choice(sequence.timings_ms)) * float(rng.uniform(0.8, 1.25))
-    signals = {index: tissue_signal(relaxation, sequence, timing_ms) for index, relaxation in RELAXATION.items()}
+    timing_ms = np.array(sequence.timings_ms[int(rng.integers(len(sequence.timings_ms)))]) * rng.uniform(0.8, 1.25)
+    echo_ms, lock_ms = float(timing_ms[0]), float(timing_ms[1])
+    signals = {index: tissue_signal(relaxation, sequence, echo_ms, lock_ms) for index, relaxation in RELAXATION.items()}
     brightest = max(signals.values())
     return {index: signal / brightest for index, signal in signals.items()}
 
