@@ -77,7 +77,8 @@ class Joint:
         angle = self.bones.off_axis_deg(points)
         pouch = ramp(points.z, -10.0, -20.0) * ramp(points.u, 4.0, -8.0) * np.float32(0.6 + 1.3 * self.effusion)
         lifted = np.float32(FILM_MM) + np.float32(self.effusion) * ramp(angle, 125.0, 85.0) + pouch
-        return np.asarray((distance < np.float32(self.surface) + lifted) & (angle < 118))
+        surface = np.float32(self.bones.head_radius) + np.float32(self.humeral) * ramp(angle, 94.0, 78.0)
+        return np.asarray((distance < surface + lifted) & (angle < 118))
 
     def tendon(self, points: Points, distance: Field) -> tuple[Mask, Mask]:
         """(supraspinatus tendon, what a tear leaves filled with fluid), in the scapula's frame.

@@ -292,7 +292,7 @@ def test_an_effusion_adds_fluid_round_the_head(mean_joint: LabelMap) -> None:
         volume_ml(shoulder_label_map(ShoulderShape(effusion_mm=amount), mean_joint.grid), tissues.JOINT_FLUID)
         for amount in (0.0, 2.0, 5.0)
     ]
-    assert volumes[0] < 4
+    assert 0.5 < volumes[0] < 3
     assert volumes[1] > volumes[0] + 3
     assert volumes[2] > volumes[1] + 5
 
