@@ -144,7 +144,7 @@ def _draw_axes(draw: Any, axes: _Axes, x_ticks: Sequence[float], y_ticks: Sequen
 def _draw_curve(draw: Any, axes: _Axes, curve: Curve) -> None:
     places = [axes.place(point) for point in curve.points]
     for (x, _), (low, high) in zip(curve.points, curve.intervals, strict=bool(curve.intervals)):
-        draw.line([axes.place((x, low)), axes.place((x, high))], fill=curve.color, width=_SCALE)
+        draw.line([axes.place((x, low)), axes.place((x, high))], fill=curve.color, width=2 * _SCALE)
     if len(places) > 1:
         draw.line(places, fill=curve.color, width=2 * _SCALE, joint="curve")
     if curve.dots or len(places) == 1:

@@ -118,8 +118,17 @@ def dump_checkpoint(
         "preprocessing": preprocessing,
     }
     metadata[_CONTENT_KEY] = _content_sha256(metadata, tensors)
-    content: bytes = dump_safetensors(tensors, metadata)
-    return content
+    return _with_sorted_header(dump_safetensors(tensors, metadata))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """The same safetensors file with its metadata in order of key, so that equal networks give equal bytes."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def _content_sha256(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -43,6 +43,12 @@ def test_a_written_checkpoint_is_read_back_equal_with_what_it_says_about_itself(
     assert all(torch.equal(tensor, state[name]) for name, tensor in small.sam.state_dict().items())
 
 
+def test_equal_networks_give_equal_bytes(small: Model, own: bytes) -> None:
+    again = dump_checkpoint(small.sam, "msksam_small", licence="MIT", half=False, preprocessing="v1", name="mine")
+    assert again == own
+    assert int.from_bytes(own[:8], "little") % 8 == 0
+
+
 def test_half_precision_halves_the_file_and_builds_in_single_precision(small: Model, own: bytes) -> None:
     half = dump_checkpoint(small.sam, "msksam_small", name="mine", preprocessing="v1")
     assert len(half) < 0.51 * len(own)
