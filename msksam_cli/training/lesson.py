@@ -79,7 +79,7 @@ class Lesson(nn.Module):
             logits, scores = self._answer(embedding, points, labels, boxes, mask_prompt)
             losses.append(sam_loss(logits, scores, truth))
             best = scores.detach().argmax(dim=1)  # (P,)
-            mask_prompt = logits.detach()[torch.arange(len(best)), best][:, None]  # (P, 1, H, W)
+            mask_prompt = logits.detach()[torch.arange(len(best), device=best.device), best][:, None]  # (P, 1, H, W)
         return torch.stack(losses).mean()
 
     def _answer(
