@@ -21,11 +21,11 @@ from msksam_cli.core.slicing import PREPROCESSING_VERSION
 from msksam_cli.embeddings import EmbeddingKey, EmbeddingStore, MemoryStore
 from msksam_cli.errors import CacheError, UsageError
 from msksam_cli.fusion import FusionRules
-from msksam_cli.io.atomic import clean_temporaries, remove_file, write_atomic, write_text
+from msksam_cli.io.atomic import write_atomic, write_text
 from msksam_cli.io.curves import write_charts
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.resources import cache_folder
-from msksam_cli.io.tables import read_csv, read_json, write_json
+from msksam_cli.io.tables import read_csv
 from msksam_cli.pipeline.finetune_cases import CaseSet, read_case, sound_cases
 from msksam_cli.pipeline.finetune_options import FinetuneOptions
 from msksam_cli.pipeline.finetune_report import FinetuneFacts, card_text, training_charts
@@ -38,6 +38,7 @@ from msksam_cli.pipeline.finetune_scores import (
     volume_dice,
     watched,
 )
+from msksam_cli.pipeline.finetune_work import plain_setup, prepare_work
 from msksam_cli.pipeline.models import list_models, load_model
 from msksam_cli.pipeline.segment_case import Setup, Tally, embed
 from msksam_cli.sam.checkpoint import dump_checkpoint
@@ -45,12 +46,11 @@ from msksam_cli.sam.encode import encoder_sha256
 from msksam_cli.sam.model import NORMALISATIONS, Sam
 from msksam_cli.sam.runtime import Model
 from msksam_cli.training.distributed import Peers, peers_of, together
-from msksam_cli.training.loop import Recipe, Stage, Validation, train
+from msksam_cli.training.loop import LOG_FILE, Recipe, Stage, Validation, train
 from msksam_cli.training.parts import LEARNING_RATES, is_half, let_learn, plain
 from msksam_cli.training.slices import SliceBatches, TrainingSlice, training_slices
 
 _SLICES_AT_ONCE = 8
-_SETUP_FILE, _STATE_FILE, _LOG_FILE = "setup.json", "state.pt", "log.csv"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ def finetune(options: FinetuneOptions) -> Finetuned | None:
     job = _Job(options, cases, model, store, peers)
     with together(peers, model.device):
         if peers.writes:
-            _prepare_work(options, _plain_setup(job))
+            prepare_work(options, plain_setup(options, cases, model, peers))
         slices = _slices(job)
         watch = list(_labelled(job, WATCHED_SLICES)) if peers.writes else []
         peers.wait()
@@ -227,7 +227,7 @@ def _finish(job: _Job, sam: Sam, slices: int, weights: int, started: float) -> F
         [volume_dice(model, job.store, case, job.cases.tissues) for case in _labelled(job, SCORED_SLICES)]
         for model in (job.model, saved)
     )
-    log = read_csv(options.work / _LOG_FILE)
+    log = read_csv(options.work / LOG_FILE)
     facts = replace(
         _facts(job, log),
         sha256=saved.weights_sha256,
@@ -239,7 +239,7 @@ def _finish(job: _Job, sam: Sam, slices: int, weights: int, started: float) -> F
         mean_after=mean_dice(after),
         minutes=(time.monotonic() - started) / 60,
     )
-    write_text(options.mate(".csv"), (options.work / _LOG_FILE).read_text(encoding="utf-8"))
+    write_text(options.mate(".csv"), (options.work / LOG_FILE).read_text(encoding="utf-8"))
     write_charts(options.mate(".png"), training_charts(log))
     write_text(options.mate(".md"), card_text(facts))
     return Finetuned(options.output, facts, job.cases.unmatched)
@@ -297,40 +297,3 @@ def _facts(job: _Job, log: Sequence[Mapping[str, str]]) -> FinetuneFacts:
         best_step=max(looks, key=lambda look: (look[1], -look[0]))[0],
         tissues=job.cases.tissues,
     )
-
-
-def _plain_setup(job: _Job) -> dict[str, object]:
-    """Everything the trained weights depend on, as plain values without paths."""
-    options = job.options
-    unlike = {"cases", "output", "model", "labels_table", "cache", "use_cache", "overwrite", "device", "licence"}
-    chosen = {name: value for name, value in vars(options).items() if name not in unlike}
-    return {
-        "msksam": __version__,
-        **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
-        "model_sha256": job.model.weights_sha256,
-        "data_sha256": job.cases.sha256,
-        "label_values": list(job.cases.tissues.indices),
-        "processes": job.peers.count,
-    }
-
-
-def _prepare_work(options: FinetuneOptions, setup: dict[str, object]) -> None:
-    """Make the work folder this run's own; another run's state or checkpoint is refused, or cleared when asked to."""
-    path = options.work / _SETUP_FILE
-    known = read_json(path) if path.is_file() else None
-    if known != setup:
-        if not options.overwrite and (known is not None or options.output.exists()):
-            where = options.work.name if known is not None else options.output.name
-            raise UsageError(
-                f"{where} comes from a run with other cases, options or model", "Choose another -o, or use --overwrite"
-            )
-        _forget(options)
-        write_json(path, setup)
-    elif options.overwrite:
-        _forget(options)
-    clean_temporaries(options.work)
-
-
-def _forget(options: FinetuneOptions) -> None:
-    for name in (_STATE_FILE, _LOG_FILE):
-        remove_file(options.work / name)

@@ -27,6 +27,7 @@ from msksam_cli.training.dataset import Batch
 from msksam_cli.training.distributed import Peers
 from msksam_cli.training.lesson import Lesson
 
+STATE_FILE, LOG_FILE = "state.pt", "log.csv"
 LOG_COLUMNS = ("step", "side_px", "loss", "learning_rate", "seconds", "validation")
 
 _LOG_EVERY = 50
@@ -262,9 +263,9 @@ def _save(folder: Path, sam: Sam, optimizer: torch.optim.Optimizer, progress: _P
         "rows": progress.rows,
         "scores": progress.scores,
     }
-    with atomic_path(folder / "state.pt") as temporary:
+    with atomic_path(folder / STATE_FILE) as temporary:
         torch.save(state, temporary)
-    write_text(folder / "log.csv", _log_text(progress))
+    write_text(folder / LOG_FILE, _log_text(progress))
 
 
 def _log_text(progress: _Progress) -> str:
@@ -282,7 +283,7 @@ def _log_text(progress: _Progress) -> str:
 
 
 def _resume(folder: Path, sam: Sam, optimizer: torch.optim.Optimizer, progress: _Progress) -> None:
-    path = folder / "state.pt"
+    path = folder / STATE_FILE
     if not path.exists():
         return
     state = torch.load(path, map_location=sam.device, weights_only=True)
