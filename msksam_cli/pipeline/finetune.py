@@ -164,6 +164,7 @@ def recipe_of(options: FinetuneOptions, side_px: int) -> Recipe:
         rounds=options.rounds,
         seed=options.seed,
         save_every=options.validate_every,
+        log_every=10,
         bf16=options.precision != "fp32",
     )
 

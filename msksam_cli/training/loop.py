@@ -30,8 +30,6 @@ from msksam_cli.training.lesson import Lesson
 STATE_FILE, LOG_FILE = "state.pt", "log.csv"
 LOG_COLUMNS = ("step", "side_px", "loss", "learning_rate", "seconds", "validation")
 
-_LOG_EVERY = 50
-
 Row = tuple[int, int, float, float, float]
 Score = tuple[int, float]
 
@@ -70,6 +68,7 @@ class Recipe:
     clip_norm: float = 1.0
     seed: int = 20261124
     save_every: int = 200
+    log_every: int = 50
     cosine: bool = False
     accumulate: int = 1
     rounds: int = 1
@@ -194,7 +193,7 @@ def train(
             _update_average(progress.average, learning, min(recipe.ema_decay, (1 + step) / (10 + step)))
             progress.step = step + 1
             looks = validation is not None and (progress.step % validation.every == 0 or progress.step == recipe.steps)
-            if progress.step % _LOG_EVERY == 0 or progress.step == end or looks:
+            if progress.step % recipe.log_every == 0 or progress.step == end or looks:
                 seconds = time.monotonic() - started
                 rate = recipe.learning_rate_at(step)
                 progress.rows.append((progress.step, stage.side_px, sum(losses) / len(losses), rate, seconds))

@@ -26,14 +26,14 @@ def _one_thread():
 
 @pytest.fixture
 def options(small_study, small_checkpoint, tmp_path):
-    """Three cases of the small study, and a run of four steps on them."""
+    """Three cases of the small study, and a run of two steps on them."""
     folder = tmp_path / "cases"
     cases = replace(small_study, images=folder / "images", labels=folder / "labels")
     for number in range(3):
         cases.add(f"case{number}", shift_px=number)
     (tmp_path / "truth" / "labels.tsv").rename(folder / "labels.tsv")
     return FinetuneOptions(
-        folder, tmp_path / "out" / "site.safetensors", str(small_checkpoint), steps=4, images=1,
+        folder, tmp_path / "out" / "site.safetensors", str(small_checkpoint), steps=2, images=1,
         validate_every=2, slices=2, learning_rate=1e-5, cache=tmp_path / "cache", device="cpu", licence="CC BY 4.0",
     )  # fmt: skip
 
@@ -65,7 +65,7 @@ def test_curves_figure_and_card_lie_beside_the_checkpoint_and_name_no_case(optio
     result = finetune(options)
     with options.mate(".csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["step"] for row in rows] == ["0", "2", "4"]
+    assert [row["step"] for row in rows] == ["0", "2"]
     assert all(row["validation"] for row in rows)
     assert options.mate(".png").read_bytes().startswith(b"\x89PNG")
     card = options.mate(".md").read_text()
@@ -83,13 +83,13 @@ class _Killed(Exception):
 
 
 def test_a_run_killed_and_started_again_writes_the_checkpoint_of_one_that_was_not(options, monkeypatch):
-    quick = replace(options, learning_rate=1e-3)
+    quick = replace(options, learning_rate=1e-3, steps=4)
     finetune(quick)
     whole, log = options.output.read_bytes(), options.mate(".csv").read_text()
     draw = SliceBatches.__getitem__
 
     def dying(self, index):
-        if index >= 2:
+        if index >= 3:
             raise _Killed
         return draw(self, index)
 
@@ -118,7 +118,7 @@ def test_another_runs_state_or_checkpoint_is_not_replaced_unasked(options):
 
 @pytest.mark.parametrize("part", ["lora", "all"])
 def test_an_encoder_that_learns_is_saved_as_plain_weights_of_the_same_names(options, part):
-    result = finetune(replace(options, train=part, learning_rate=1e-3, use_cache=False, steps=2, rank=2))
+    result = finetune(replace(options, train=part, learning_rate=1e-3, use_cache=False, rank=2))
     before, after = _weights(options.model), _weights(options.output)
     assert before.keys() == after.keys()
     assert result.facts.part == part
@@ -128,7 +128,7 @@ def test_an_encoder_that_learns_is_saved_as_plain_weights_of_the_same_names(opti
 
 
 def test_if_nothing_gets_better_the_parents_weights_come_back_and_the_card_says_so(options):
-    result = finetune(replace(options, learning_rate=0.5, steps=2))
+    result = finetune(replace(options, learning_rate=0.5))
     assert result.facts.best_step == 0
     before, after = _weights(options.model), _weights(options.output)
     assert all(torch.equal(before[name], after[name]) for name in before)

@@ -8,19 +8,22 @@ import pytest
 import torch
 
 from msksam_cli.sam.model import build_sam
-from msksam_cli.training import loop
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, Validation, train
 
 RECIPE = Recipe(
-    stages=(Stage(32, 1, 1, 3), Stage(48, 1, 1, 3)), learning_rate=1e-3, warmup_steps=2, decay_steps=3, save_every=2
+    stages=(Stage(32, 1, 1, 3), Stage(48, 1, 1, 3)),
+    learning_rate=1e-3,
+    warmup_steps=2,
+    decay_steps=3,
+    save_every=2,
+    log_every=1,
 )
 
 
 @pytest.fixture(autouse=True)
-def _one_thread(monkeypatch):
+def _one_thread():
     torch.set_num_threads(1)
-    monkeypatch.setattr(loop, "_LOG_EVERY", 1)
 
 
 def _network():
