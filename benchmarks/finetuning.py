@@ -169,8 +169,8 @@ def keep(results: Sequence[Result], chosen: argparse.Namespace) -> None:
     (RESULTS / "finetuning.md").write_text(
         f"`{chosen.model}`, decoder fine-tuned on lumbar spines, tested on {TESTED} other subjects with true boxes off "
         f"by up to 5 %, every {chosen.every}. slice; at most {chosen.steps} steps, {chosen.rounds} rounds a prompt; "
-        f"mean ± sd over subjects of the mean over L1 to L5; CPU minutes of one core, with validation but without slices "
-        f"a smaller set had encoded.\n\n"
+        f"mean ± sd over subjects of the mean over L1 to L5; CPU minutes of one core, with validation but without "
+        f"slices a smaller set had encoded.\n\n"
         f"```\n{table(results)}\n```\n\n![Learning curve](finetuning.png)\n",
         encoding="utf-8",
     )
