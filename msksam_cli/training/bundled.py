@@ -36,11 +36,12 @@ SCANNED_SHARE = 0.15
 LESION_SHARE = 0.2
 RANDOM_CONTRAST_SHARE = 0.5
 
-_SPACING_MM = 1.0
+# The knee's cartilage is what is thinnest, in mm.
+SPACING_MM = {"knee": 0.75, "shoulder": 1.0, "hip": 1.0, "lumbar": 1.0, "thigh": 1.0}
 
 
 def region_bank(folder: Path, each: int, seed: int, regions: Sequence[str] = ()) -> list[LabelMap]:
-    """Procedural label volumes at 1 mm, made once and kept as .npy files in a folder.
+    """Procedural label volumes, made once and kept as .npy files in a folder.
 
     Args:
         folder: where they are kept.
@@ -49,7 +50,7 @@ def region_bank(folder: Path, each: int, seed: int, regions: Sequence[str] = ())
         regions: names of regions; all when empty.
     """
     return [
-        _kept(folder / f"{name}-{seed}-{number}.npy", name, (seed, number))
+        _kept(folder / f"{name}-{SPACING_MM[name]}mm-{seed}-{number}.npy", name, (seed, number))
         for name in regions or REGIONS
         for number in range(each)
     ]
@@ -57,7 +58,7 @@ def region_bank(folder: Path, each: int, seed: int, regions: Sequence[str] = ())
 
 def _kept(path: Path, name: str, seed: tuple[int, int]) -> LabelMap:
     region = region_named(name)
-    grid = region.grid(_SPACING_MM)
+    grid = region.grid(SPACING_MM[name])
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         drawn = region.label_map(region.sample(np.random.default_rng(seed)), grid)

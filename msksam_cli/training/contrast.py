@@ -1,13 +1,14 @@
 """From label planes to grey images: random contrast, or contrast given per label; then the scanner's faults.
 
 Networks trained on fully random contrast carry over to scans they have not seen (Billot et al., SynthSeg, Med Image
-Anal 2023); the published signal of real sequences is mixed in by passing levels. A whole batch is drawn at once in
-torch, on any device; what differs between its images is drawn on the CPU first.
+Anal 2023); the published signal of real sequences is mixed in by passing levels. A batch is sketched on the CPU, where
+labels are cut, and rendered at once in torch on any device, so that sketches can come from many worker processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,38 +21,85 @@ from msksam_cli.training.planes import Plane
 Levels = Mapping[int, float]
 
 _CORTEX_MM = (0.4, 2.2)
+_SHELL_SHARE = 0.8
 _WEAK_SHARE = 0.2
 _WEAK_CONTRAST = (0.15, 0.6)
 _WIDEST_BLUR_PX = 4
 
 
-def render_planes(
-    planes: Sequence[Plane],
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """What a batch of B images is rendered from; tensors on the CPU.
+
+    Attributes:
+        slabs: (N, S, S) uint8 drawn labels of all planes.
+        owners: (N,) int64, the image each slab belongs to.
+        scans: (K, S, S) float32, images that a scanner made, 0…1.
+        scanned: (K,) int64, where they stand in the batch.
+        levels: (B, 256) float32 intensity of each label.
+        solid: (B, 256) bool, labels shown with a cortical shell.
+        shell_px: (B,) int64, width of the shell.
+        seed: of everything the rendering leaves to chance.
+    """
+
+    slabs: Tensor
+    owners: Tensor
+    scans: Tensor
+    scanned: Tensor
+    levels: Tensor
+    solid: Tensor
+    shell_px: Tensor
+    seed: int
+
+
+def sketch_images(
+    shown: Sequence[Plane | NDArray[np.float32]],
     rng: np.random.Generator,
     levels: Sequence[Levels | None] | None = None,
-    device: str | torch.device = "cpu",
-) -> Tensor:
-    """Grey levels (B, S, S) uint8 of planes of one side.
+) -> Sketch:
+    """A sketch of images of one side.
 
     Args:
-        planes: B planes to draw.
+        shown: what each image shows: a plane to draw, or grey levels (S, S) 0…1 of a scan.
         rng: source of all randomness.
-        levels: per plane, label → intensity (0 is black, about 1 is bright); random per label where missing or None.
-        device: where the images are made and left.
+        levels: per image, label → intensity (0 is black, about 1 is bright); random per label where missing or None.
     """
-    noise = torch.Generator(device).manual_seed(int(rng.integers(2**62)))
-    side_px = planes[0].truth.shape[0]
-    owner = torch.tensor([n for n, plane in enumerate(planes) for _ in plane.slabs], device=device)
-    slabs = torch.from_numpy(np.concatenate([plane.slabs for plane in planes])).to(device)  # (N, S, S) of all planes
+    planes = [(n, one) for n, one in enumerate(shown) if isinstance(one, Plane)]
+    scans = [(n, one) for n, one in enumerate(shown) if not isinstance(one, Plane)]
+    side_px = planes[0][1].truth.shape[0] if planes else scans[0][1].shape[0]
+    solid, shell_px = np.zeros((len(shown), 256), dtype=bool), np.ones(len(shown), dtype=np.int64)
+    for n, plane in planes:
+        solid[n, list(plane.shelled)] = rng.random() < _SHELL_SHARE
+        shell_px[n] = max(1, round(rng.uniform(*_CORTEX_MM) / plane.pixel_mm))
+    empty = np.zeros((0, side_px, side_px))
+    return Sketch(
+        slabs=torch.from_numpy(np.concatenate([plane.slabs for _, plane in planes] or [empty.astype(np.uint8)])),
+        owners=torch.tensor([n for n, plane in planes for _ in plane.slabs], dtype=torch.int64),
+        scans=torch.from_numpy(np.stack([one for _, one in scans]) if scans else empty.astype(np.float32)),
+        scanned=torch.tensor([n for n, _ in scans], dtype=torch.int64),
+        levels=torch.from_numpy(np.stack([_level_table(given, rng) for given in levels or [None] * len(shown)])),
+        solid=torch.from_numpy(solid),
+        shell_px=torch.from_numpy(shell_px),
+        seed=int(rng.integers(2**62)),
+    )
+
+
+def render(sketch: Sketch, device: str | torch.device = "cpu") -> Tensor:
+    """Grey levels (B, S, S) uint8 of a sketch, made and left on a device."""
+    rng, noise = np.random.default_rng(sketch.seed), torch.Generator(device).manual_seed(sketch.seed)
+    count, side_px = len(sketch.levels), sketch.slabs.shape[-1]
+    slabs, owners = sketch.slabs.to(device), sketch.owners.to(device)
     labels = slabs.long()
-    table = _tensor([_level_table(given, rng) for given in levels or [None] * len(planes)], device)  # (B, 256)
-    roughness = _tensor(rng.uniform(0.0, 1.0, (len(planes), 256)), device)
-    texture = _texture(len(planes), side_px, rng, noise)  # (B, S, S)
-    drawn = _look_up(table[owner], labels) * (1 + _look_up(roughness[owner], labels) * texture[owner])
-    shell, cortex = _shells(planes, slabs, owner, rng)
-    drawn = torch.where(shell, cortex[owner, None, None], drawn)
-    images = torch.zeros((len(planes), side_px, side_px), device=device).index_add_(0, owner, drawn)
-    return degrade(images / torch.bincount(owner, minlength=len(planes))[:, None, None], rng, noise)
+    roughness = _tensor(rng.uniform(0.0, 1.0, (count, 256)), device)
+    texture = _texture(count, side_px, rng, noise)  # (B, S, S)
+    drawn = _look_up(sketch.levels.to(device)[owners], labels)
+    drawn = drawn * (1 + _look_up(roughness[owners], labels) * texture[owners])  # (N, S, S)
+    cortex = _tensor(rng.uniform(0, 0.25, count), device)
+    drawn = torch.where(_shells(sketch, slabs, owners), cortex[owners, None, None], drawn)
+    images = torch.zeros((count, side_px, side_px), device=device).index_add_(0, owners, drawn)
+    images = images / torch.bincount(owners, minlength=count).clamp(min=1)[:, None, None]
+    images[sketch.scanned.to(device)] = sketch.scans.to(device)
+    return degrade(images, rng, noise)
 
 
 def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator | None = None) -> Tensor:
@@ -115,22 +163,15 @@ def _level_table(levels: Levels | None, rng: np.random.Generator) -> NDArray[np.
     return table
 
 
-def _shells(planes: Sequence[Plane], slabs: Tensor, owner: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Where slabs (N, S, S) show cortical bone, and how bright it is in each plane (B,)."""
-    shown = rng.random(len(planes)) < 0.8
-    solid = np.zeros((len(planes), 256), dtype=bool)
-    for row, plane, is_shown in zip(solid, planes, shown, strict=True):
-        row[list(plane.shelled)] = is_shown
-    cortex_mm = rng.uniform(*_CORTEX_MM, len(planes))
-    widths = [max(1, round(mm / plane.pixel_mm)) for mm, plane in zip(cortex_mm, planes, strict=True)]
-    width_px = torch.tensor(widths, device=slabs.device)[owner, None, None]
+def _shells(sketch: Sketch, slabs: Tensor, owners: Tensor) -> Tensor:
+    """Where slabs (N, S, S) show cortical bone, bool."""
+    width_px = sketch.shell_px.to(slabs.device)[owners, None, None]
     edge = _wider(slabs.float()) != -_wider(-slabs.float())  # a neighbour has another label
     shell = edge
-    for reached in range(2, max(widths) + 1):
+    for reached in range(2, int(sketch.shell_px.max()) + 1):
         edge = _wider(edge.float()) > 0
         shell = torch.where(width_px >= reached, edge, shell)
-    inside = _look_up(torch.from_numpy(solid).to(slabs.device)[owner], slabs.long())
-    return shell & inside, _tensor(rng.uniform(0, 0.25, len(planes)), slabs.device)
+    return shell & _look_up(sketch.solid.to(slabs.device)[owners], slabs.long())
 
 
 def _wider(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom.tissues import TUMOUR
-from msksam_cli.training.contrast import Levels, degrade, render_planes
+from msksam_cli.training.contrast import Levels, Sketch, render, sketch_images
 from msksam_cli.training.planes import Plane, cut_plane, random_shapes, with_lesions
 from msksam_cli.training.questions import Question, sample_questions
 from msksam_cli.training.scanned import ScannedSlice, cut_scanned
@@ -26,7 +26,7 @@ class Batch:
     """Images with their questions.
 
     Attributes:
-        images: (B, S, S) uint8.
+        images: (B, S, S) uint8, or the sketch they are still to be rendered from.
         masks: (B, P, S, S) bool.
         boxes_xyxy: (B, P, 4) float32, pixel centres.
         points_xy: (B, P, 3, 2) float32.
@@ -38,7 +38,7 @@ class Batch:
         embeddings: (B, 256, h, w) float16 of images that were encoded before; their `images` are then not looked at.
     """
 
-    images: Tensor
+    images: Tensor | Sketch
     masks: Tensor
     boxes_xyxy: Tensor
     points_xy: Tensor
@@ -49,19 +49,22 @@ class Batch:
     extents: Tensor | None = None
     embeddings: Tensor | None = None
 
+    def images_on(self, device: str | torch.device) -> Tensor:
+        """The images (B, S, S) uint8 on a device."""
+        return render(self.images, device) if isinstance(self.images, Sketch) else self.images.to(device)
+
 
 @dataclass(frozen=True, eq=False)
 class _Shown:
-    """What one image shows and what is asked about it; `scan` is None where the plane is still to be rendered."""
+    """What one image shows, the levels of its labels, and what is asked about it."""
 
-    scan: NDArray[np.float32] | None
-    plane: Plane
+    picture: Plane | NDArray[np.float32]
     levels: Levels | None
     questions: list[Question]
 
 
 class PhantomBatches(Dataset[Batch]):
-    """Batches of rendered planes.
+    """Batches of planes to be rendered.
 
     Args:
         label_maps: volumes to cut.
@@ -75,7 +78,6 @@ class PhantomBatches(Dataset[Batch]):
         scanned: labelled slices of real scans.
         scanned_share: share of images that show them.
         lesion_share: share of anatomical planes with masses drawn into them.
-        device: where the images are rendered; batches drawn by worker processes need the CPU.
     """
 
     def __init__(
@@ -92,7 +94,6 @@ class PhantomBatches(Dataset[Batch]):
         scanned: Sequence[ScannedSlice] = (),
         scanned_share: float = 0.0,
         lesion_share: float = 0.0,
-        device: str = "cpu",
     ) -> None:
         self._label_maps = label_maps
         self._levels = levels
@@ -105,7 +106,6 @@ class PhantomBatches(Dataset[Batch]):
         self._scanned = scanned
         self._scanned_share = scanned_share if scanned else 0.0
         self._lesion_share = lesion_share
-        self._device = device
 
     def __len__(self) -> int:
         return self._length
@@ -118,7 +118,7 @@ class PhantomBatches(Dataset[Batch]):
         kind = rng.random()
         asked = [one.questions for one in shown]
         return Batch(
-            images=self._images_of(shown, rng),
+            images=sketch_images([one.picture for one in shown], rng, [one.levels for one in shown]),
             masks=torch.from_numpy(np.stack([[q.mask for q in questions] for questions in asked])),
             boxes_xyxy=torch.from_numpy(np.stack([[q.box_xyxy for q in questions] for questions in asked])),
             points_xy=torch.from_numpy(np.stack([[q.points_xy for q in questions] for questions in asked])),
@@ -130,31 +130,19 @@ class PhantomBatches(Dataset[Batch]):
 
     def _draw(self, rng: np.random.Generator) -> _Shown:
         while True:
-            scan, plane, levels = self._show(rng)
+            picture, plane, levels = self._show(rng)
             questions = sample_questions(plane, self._questions, rng)
             if questions:
-                return _Shown(scan, plane, levels, questions)
+                return _Shown(picture, levels, questions)
 
-    def _show(self, rng: np.random.Generator) -> tuple[NDArray[np.float32] | None, Plane, Levels | None]:
-        """A scanned slice, random shapes, or a cut through anatomy with the levels of its tissues."""
+    def _show(self, rng: np.random.Generator) -> tuple[Plane | NDArray[np.float32], Plane, Levels | None]:
+        """What is shown, its labels, and the levels to draw them with: a scan, random shapes, or a cut of anatomy."""
         if rng.random() < self._scanned_share:
             return *cut_scanned(self._scanned[int(rng.integers(len(self._scanned)))], self._side_px, rng), None
         if rng.random() < self._shapes_share:
-            return None, random_shapes(self._side_px, rng), None
+            shapes = random_shapes(self._side_px, rng)
+            return shapes, shapes, None
         plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
         if rng.random() < self._lesion_share:
             plane = with_lesions(plane, TUMOUR, rng)
-        return None, plane, self._levels(rng)
-
-    def _images_of(self, shown: Sequence[_Shown], rng: np.random.Generator) -> Tensor:
-        """Grey levels (B, S, S) uint8."""
-        images = torch.empty((len(shown), self._side_px, self._side_px), dtype=torch.uint8, device=self._device)
-        scanned = [n for n, one in enumerate(shown) if one.scan is not None]
-        drawn = [n for n, one in enumerate(shown) if one.scan is None]
-        if scanned:
-            scans = np.stack([one.scan for one in shown if one.scan is not None])
-            images[scanned] = degrade(torch.from_numpy(scans).to(self._device), rng)
-        if drawn:
-            levels = [shown[n].levels for n in drawn]
-            images[drawn] = render_planes([shown[n].plane for n in drawn], rng, levels, self._device)
-        return images
+        return plane, plane, self._levels(rng)

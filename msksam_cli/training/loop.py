@@ -177,7 +177,7 @@ def train(
             continue
         _set_side(sam, stage.side_px)
         batches = _batches(dataset_of(stage), range(progress.step, end), recipe.accumulate, workers, peers)
-        losses: list[float] = []
+        losses: list[Tensor] = []
         bar = tqdm(range(progress.step, end), f"{stage.side_px} px", mininterval=10, disable=not peers.writes or None)
         for step in bar:
             for group in optimizer.param_groups:
@@ -187,7 +187,7 @@ def train(
                 with shared.no_sync() if shared is not None and turn + 1 < recipe.accumulate else nullcontext():
                     loss = network(next(batches)) / recipe.accumulate
                     loss.backward()
-                losses.append(float(loss.detach()) * recipe.accumulate)
+                losses.append(loss.detach() * recipe.accumulate)
             torch.nn.utils.clip_grad_norm_(learning.values(), recipe.clip_norm)
             optimizer.step()
             _update_average(progress.average, learning, min(recipe.ema_decay, (1 + step) / (10 + step)))
@@ -196,7 +196,7 @@ def train(
             if progress.step % recipe.log_every == 0 or progress.step == end or looks:
                 seconds = time.monotonic() - started
                 rate = recipe.learning_rate_at(step)
-                progress.rows.append((progress.step, stage.side_px, sum(losses) / len(losses), rate, seconds))
+                progress.rows.append((progress.step, stage.side_px, float(torch.stack(losses).mean()), rate, seconds))
                 losses.clear()
             if validation and looks:
                 _validate(sam, progress, validation, peers)
@@ -234,8 +234,7 @@ def _set_side(sam: Sam, side_px: int) -> None:
 
 def _update_average(average: dict[str, Tensor], learning: dict[str, torch.nn.Parameter], decay: float) -> None:
     with torch.no_grad():
-        for name, parameter in learning.items():
-            average[name].lerp_(parameter, 1 - decay)
+        torch._foreach_lerp_([average[name] for name in learning], list(learning.values()), 1 - decay)
 
 
 def _validate(sam: Sam, progress: _Progress, validation: Validation, peers: Peers) -> None:

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 _BCE_WEIGHT = 1.0
 _DICE_WEIGHT = 1.0
-_IOU_WEIGHT = 0.1
+_IOU_WEIGHT = 1.0
 _AMBIGUOUS_WEIGHT = 0.3
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from PIL import Image, ImageFilter
 
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap
@@ -70,11 +70,16 @@ _GROUP_WEIGHT = {
     "other": 0.4,
 }
 _FIRST_SHAPE = 160
+_REACH = 1.8
+_SOFT_PX = 0.6
 _FIRST_PART, _LAST_PART = 200, 255
 
 
 def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Plane:
-    """A random cut of side `side_px` through a label map: any plane, tilt, field of view and thickness."""
+    """A random cut of side `side_px` through a label map: any plane, tilt, field of view and thickness.
+
+    Where pixels are finer than voxels, outlines are drawn smooth between them instead of in steps.
+    """
     extent_mm = np.array(label_map.grid.shape) * np.array(label_map.grid.spacing_mm)
     widest_mm = float(np.clip(_BEYOND * np.median(extent_mm), 2 * _FIELD_MM[0], _FIELD_MM[1]))
     pixel_mm = float(np.exp(rng.uniform(np.log(_FIELD_MM[0]), np.log(widest_mm)))) / side_px
@@ -83,19 +88,51 @@ def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Pl
     centre_mm = label_map.grid.centre_mm + rng.uniform(-1, 1, 3) * reach_mm * _toward_centre(rng)
     thickness_mm = rng.uniform(*_SLAB_MM)
     depths_mm = np.array([0.0]) if thickness_mm < 1.0 else np.linspace(-0.5, 0.5, 3) * thickness_mm
-    steps_mm = (np.arange(side_px) - (side_px - 1) / 2) * pixel_mm
-    world = (
-        centre_mm
-        + depths_mm[:, None, None, None] * axes[2]
-        + steps_mm[None, :, None, None] * axes[0]
-        + steps_mm[None, None, :, None] * axes[1]
-    )
-    voxels = np.rint(label_map.grid.to_voxel(world)).astype(np.intp)
-    shape = np.array(label_map.grid.shape)
-    inside = ((voxels >= 0) & (voxels < shape)).all(axis=-1)
-    voxels = np.clip(voxels, 0, shape - 1)
-    slabs = np.where(inside, label_map.values[voxels[..., 0], voxels[..., 1], voxels[..., 2]], 0).astype(np.uint8)
+    cut_px = min(side_px, round(side_px * pixel_mm / min(label_map.grid.spacing_mm)))
+    steps_mm = (np.arange(cut_px) - (cut_px - 1) / 2) * pixel_mm * side_px / cut_px
+    slabs = _labels_at(label_map, centre_mm, axes, (depths_mm, steps_mm, steps_mm))
+    if cut_px < side_px:
+        slabs = np.stack([_enlarged(slab, side_px) for slab in slabs])
     return Plane(slabs, pixel_mm, *_roles(label_map.tissues))
+
+
+def _labels_at(
+    label_map: LabelMap,
+    centre_mm: NDArray[np.float64],
+    axes: NDArray[np.float64],
+    steps_mm: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+) -> Labels:
+    """Labels (D, R, C) at centre + depth · axes[2] + row · axes[0] + column · axes[1], in world mm; 0 outside.
+
+    A voxel index is a sum of one term per axis, so that each is worked out once.
+    """
+    origin = label_map.grid.to_voxel(centre_mm)
+    along = [(label_map.grid.to_voxel(centre_mm + axes[n]) - origin) for n in (2, 0, 1)]
+    terms = [
+        (steps[:, None] * one).astype(np.float32).reshape(*(-1 if n == axis else 1 for n in range(3)), 3)
+        for axis, (steps, one) in enumerate(zip(steps_mm, along, strict=True))
+    ]
+    plane = terms[1] + terms[2]  # (1, R, C, 3)
+    shape, values = label_map.grid.shape, label_map.values
+    inside = np.ones((len(steps_mm[0]), len(steps_mm[1]), len(steps_mm[2])), dtype=bool)
+    flat = np.zeros(inside.shape, dtype=np.int64)
+    for n in range(3):
+        index = np.rint(plane[..., n] + (terms[0][..., n] + np.float32(origin[n]))).astype(np.int32)
+        inside &= (index >= 0) & (index < shape[n])
+        flat = flat * shape[n] + index
+    return np.where(inside, values.reshape(-1)[np.where(inside, flat, 0)], 0).astype(np.uint8)
+
+
+def _enlarged(labels: Labels, side_px: int) -> Labels:
+    """Labels (S, S) of a smaller plane (R, C): the label whose mask, blurred and interpolated, is strongest."""
+    enlarged = np.zeros((side_px, side_px), dtype=np.uint8)
+    strongest = np.zeros((side_px, side_px), dtype=np.uint8)
+    for label in np.flatnonzero(np.bincount(labels.ravel())):
+        mask = Image.fromarray((labels == label).astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(_SOFT_PX))
+        share = np.asarray(mask.resize((side_px, side_px), Image.Resampling.BILINEAR))
+        enlarged[share > strongest] = label
+        strongest = np.maximum(strongest, share)
+    return enlarged
 
 
 def _roles(tissues: TissueTable) -> tuple[frozenset[int], frozenset[int], dict[int, float]]:
@@ -193,21 +230,31 @@ def _random_mask(
     centre_x, centre_y = rng.uniform(0.05, 0.95, 2)
     radius = float(np.exp(rng.uniform(np.log(0.03), np.log(0.3))))
     aspect = float(np.exp(rng.uniform(0, np.log(4))))
+    wobble = 0.25 * smooth_noise(side_px, rng.uniform(0.04, 0.15), rng) * np.float32(rng.random())
+    power = float(rng.choice([2.0, 2.0, 3.0, 5.0]))
+    mask = np.zeros(x.shape, dtype=bool)
+    first = [max(0, int((centre - _REACH * radius) * side_px)) for centre in (centre_y, centre_x)]
+    last = [int((centre + _REACH * radius) * side_px) + 2 for centre in (centre_y, centre_x)]
+    window = slice(first[0], last[0]), slice(first[1], last[1])
+    x, y, wobble = x[window], y[window], wobble[window]
     along = (np.cos(angle) * (x - centre_x) + np.sin(angle) * (y - centre_y)) / radius
     across = (np.cos(angle) * (y - centre_y) - np.sin(angle) * (x - centre_x)) / radius * aspect
-    power = float(rng.choice([2.0, 2.0, 3.0, 5.0]))
-    wobble = 0.25 * smooth_noise(side_px, rng.uniform(0.04, 0.15), rng) * rng.random()
-    inside = (np.abs(along) ** power + np.abs(across) ** power) ** (1 / power) + wobble < 1
+    inside = _radius(along, across, power) + wobble < 1
     if rng.random() < 0.35:
         shift, shrink = rng.uniform(0.15, 0.7), rng.uniform(0.7, 1.05)
-        bitten = (np.abs(along / 1.1) ** power + np.abs((across - shift) / shrink) ** power) ** (1 / power) + wobble < 1
-        inside &= ~bitten
-    return np.asarray(inside)
+        inside &= ~(_radius(along / 1.1, (across - shift) / shrink, power) + wobble < 1)
+    mask[window] = inside
+    return mask
+
+
+def _radius(along: NDArray[np.float32], across: NDArray[np.float32], power: float) -> NDArray[np.float32]:
+    """Superelliptic distance from the centre, 1 on the rim."""
+    return np.asarray((np.abs(along) ** power + np.abs(across) ** power) ** (1 / power), dtype=np.float32)
 
 
 def smooth_noise(side_px: int, scale: float, rng: np.random.Generator) -> NDArray[np.float32]:
     """(S, S) float32 noise of zero mean and unit deviation, smooth over `scale` of the side."""
     coarse = max(3, round(1.5 / scale))
-    small = rng.normal(size=(coarse + 3, coarse + 3)).astype(np.float32)
-    zoomed = ndimage.zoom(small, side_px / coarse, order=3 if side_px / coarse > 2 else 1)[:side_px, :side_px]
-    return np.asarray((zoomed - zoomed.mean()) / (zoomed.std() + 1e-6), dtype=np.float32)
+    small = Image.fromarray(rng.normal(size=(coarse + 3, coarse + 3)).astype(np.float32))
+    fine = np.asarray(small.resize((side_px, side_px), Image.Resampling.BICUBIC, box=(1, 1, coarse + 1, coarse + 1)))
+    return np.asarray((fine - fine.mean()) / (fine.std() + 1e-6), dtype=np.float32)

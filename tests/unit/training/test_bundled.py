@@ -4,7 +4,7 @@ import numpy as np
 
 from msksam_cli.core.terminology import TISSUES, tissues_of
 from msksam_cli.phantom.regions import REGIONS
-from msksam_cli.training.bundled import region_bank, sequence_levels
+from msksam_cli.training.bundled import SPACING_MM, region_bank, sequence_levels
 
 
 def test_half_the_images_have_the_levels_of_a_sequence_for_every_tissue_of_the_table():
@@ -21,11 +21,11 @@ def test_half_the_images_have_the_levels_of_a_sequence_for_every_tissue_of_the_t
 
 
 def test_volumes_are_drawn_once_and_read_back_the_next_time(tmp_path):
-    (first,) = region_bank(tmp_path, 1, 5, ["knee"])
+    (first,) = region_bank(tmp_path, 1, 5, ["thigh"])
     (kept,) = tmp_path.iterdir()
     written_ns = kept.stat().st_mtime_ns
-    (again,) = region_bank(tmp_path, 1, 5, ["knee"])
+    (again,) = region_bank(tmp_path, 1, 5, ["thigh"])
     assert kept.stat().st_mtime_ns == written_ns
     np.testing.assert_array_equal(first.values, again.values)
-    assert first.tissues == tissues_of("knee", findings=True)
-    assert first.grid.shape == REGIONS["knee"].grid(1.0).shape
+    assert first.tissues == tissues_of("thigh", findings=True)
+    assert first.grid.shape == REGIONS["thigh"].grid(SPACING_MM["thigh"]).shape

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.training.contrast import degrade, render_planes, smooth_fields
+from msksam_cli.training.contrast import degrade, render, sketch_images, smooth_fields
 from msksam_cli.training.planes import Plane
 
 
 def render_plane(plane, rng, levels=None):
-    return render_planes([plane], rng, [levels])[0].numpy()
+    return render(sketch_images([plane], rng, [levels]))[0].numpy()
 
 
 def _plane(depth=1, side=48):
@@ -56,7 +56,7 @@ def test_an_odd_side_and_an_empty_plane_are_drawn_too():
 def test_planes_of_a_batch_are_drawn_each_with_its_own_levels_and_number_of_slabs():
     planes = [_plane(1), _plane(3), _plane(1)]
     levels = [{1: 0.1, 2: 0.9}, {1: 0.9, 2: 0.1}, {1: 0.1, 2: 0.9}]
-    images = render_planes(planes, np.random.default_rng(3), levels).float()
+    images = render(sketch_images(planes, np.random.default_rng(3), levels)).float()
     assert images.shape == (3, 48, 48)
     left, right = images[:, 30:40, 8:18].mean((1, 2)), images[:, 30:40, 30:40].mean((1, 2))
     assert (right > left).tolist() == [True, False, True]
@@ -73,6 +73,16 @@ def test_a_shell_is_a_dark_rim_inside_its_bone_as_wide_as_millimetres_say():
         rim, middle, outside = image[16, 20:44].mean(), image[24:40, 24:40].mean(), image[10, 20:44].mean()
         darker += rim < 0.8 * min(middle, outside)
     assert darker >= 6
+
+
+def test_scans_stand_where_they_were_shown_among_planes_and_alone():
+    scan = np.zeros((48, 48), np.float32)
+    scan[:, :24] = 0.9
+    mixed = render(sketch_images([_plane(3), scan, _plane()], np.random.default_rng(5), [{1: 0.1, 2: 0.9}] * 3)).float()
+    left, right = mixed[:, 30:40, 8:18].mean((1, 2)), mixed[:, 30:40, 30:40].mean((1, 2))
+    assert (right > left).tolist() == [True, False, True]
+    alone = render(sketch_images([scan, scan], np.random.default_rng(5))).float()
+    assert (alone[:, :, :20].mean((1, 2)) > alone[:, :, 28:].mean((1, 2)) + 60).all()
 
 
 @pytest.mark.parametrize("scale", [0.02, 0.1, 0.6])

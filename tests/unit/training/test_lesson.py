@@ -16,6 +16,7 @@ TINY_VIT = Architecture(
     make_encoder=partial(vit_encoder, embed_dim=16, depth=1, num_heads=2, global_attn_indexes=(0,)),
 )  # fmt: skip
 VIT_LOW_RES = 16
+TENSORS = ("images", "masks", "boxes_xyxy", "points_xy", "point_labels")
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +91,22 @@ def test_later_rounds_reach_the_part_that_reads_masks(use_box, use_points):
     assert reads.grad.abs().sum() > 0
 
 
+def test_all_images_at_once_give_the_mean_loss_of_each_alone():
+    sam, batch = _network(), _batch()
+    other = replace(batch, images=255 - batch.images, masks=batch.masks.flip(1), boxes_xyxy=batch.boxes_xyxy.flip(1))
+    both = replace(
+        batch,
+        **{name: torch.cat([getattr(batch, name)[:1], getattr(other, name)[:1]]) for name in ("images", "masks")},
+        boxes_xyxy=torch.cat([batch.boxes_xyxy[:1], other.boxes_xyxy[:1]]),
+    )
+    lesson = Lesson(sam, bf16=False)
+    alone = [
+        lesson(replace(both, **{name: getattr(both, name)[n : n + 1] for name in TENSORS})).detach() for n in range(2)
+    ]
+    assert alone[0] != alone[1]
+    torch.testing.assert_close(lesson(both).detach(), (alone[0] + alone[1]) / 2, rtol=1e-5, atol=1e-5)
+
+
 def test_embeddings_made_before_give_the_loss_of_the_images_they_were_made_of():
     sam, batch = _network(), _batch()
     with torch.no_grad():
@@ -126,7 +143,7 @@ def test_a_correction_lies_where_the_answer_was_wrong_and_says_which_way():
     found = truth.clone()
     found[0, 0, 4, 3] = False
     found[1, 0, 7, 6] = True
-    points, labels = correction_points(found, truth, 32, np.random.default_rng(0))
+    points, labels = correction_points(found, truth, 32, torch.Generator().manual_seed(0))
     assert points.shape == (3, 1, 2)
     assert points[0, 0].tolist() == [3.5 * 4 - 0.5, 4.5 * 4 - 0.5]
     assert points[1, 0].tolist() == [6.5 * 4 - 0.5, 7.5 * 4 - 0.5]

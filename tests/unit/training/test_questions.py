@@ -49,7 +49,8 @@ def test_a_box_holds_most_of_its_mask_and_is_not_much_larger():
         for question in sample_questions(plane, 3, np.random.default_rng(seed)):
             x0, y0, x1, y1 = question.box_xyxy
             y, x = np.nonzero(question.mask)
-            shares.append(np.mean((x >= x0) & (x <= x1) & (y >= y0) & (y <= y1)))
+            covered = (x >= x0 - 0.5) & (x <= x1 + 0.5) & (y >= y0 - 0.5) & (y <= y1 + 0.5)
+            shares.append(np.mean(covered))
             rows, columns = np.ptp(y) + 1, np.ptp(x) + 1
             sizes.append(_area(question.box_xyxy) / (rows * columns))
             assert 0 <= x0 <= x1 <= 95
