@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 PREPROCESSING_VERSION = "window-0.5-99.5-foreground-v1"
 
 _LOW_PERCENTILE, _HIGH_PERCENTILE = 0.5, 99.5
+_NARROWEST, _WIDEST = 1e-30, 1e30
 
 
 def plane_axes(slice_axis: int) -> tuple[int, int]:
@@ -50,7 +51,16 @@ def intensity_window(intensities: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def slice_uint8(plane: NDArray[np.float32], window: tuple[float, float]) -> NDArray[np.uint8]:
-    """Grey levels 0…255 (rows, columns) of a slice under an intensity window."""
+    """Grey levels 0…255 (rows, columns) of a slice under an intensity window.
+
+    Computed with float32, as the keys of stored embeddings rest on the outcome to the bit, or with float64 where the
+    window is so narrow or so wide that float32 cannot hold its scale.
+    """
     low, high = window
-    scaled = (np.asarray(plane, dtype=np.float32) - low) * (255.0 / (high - low))
+    width = high - low
+    plane = np.asarray(plane, dtype=np.float32)
+    if not _NARROWEST < width < _WIDEST:
+        plane = plane.astype(np.float64)
+    near = np.clip(plane, low - width, high + width)  # what lies further is black or white too, and could overflow
+    scaled = (near - low) * (255.0 / width)
     return np.ascontiguousarray(np.clip(np.rint(scaled), 0, 255).astype(np.uint8))

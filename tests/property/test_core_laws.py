@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
@@ -124,12 +124,29 @@ def test_all_slices_of_an_axis_stacked_are_the_volume(voxels, axis):
     assert slices[0].shape == tuple(voxels.shape[one] for one in plane_axes(axis))
 
 
-@given(arrays(np.float32, (3, 4, 5), elements=st.floats(-30000, 30000, width=32)))
+TINY = float(np.float32(1e-36))
+FAINT = np.zeros((3, 4, 5), dtype=np.float32)
+FAINT[1, 2, 3] = np.finfo(np.float32).tiny
+
+
+@example(FAINT)
+@given(arrays(np.float32, (3, 4, 5), elements=st.floats(-30000, 30000, width=32) | st.floats(-TINY, TINY, width=32)))
 def test_grey_levels_never_reverse_the_order_of_intensities(voxels):
     window = intensity_window(voxels)
     assert window[1] > window[0]
     grey = slice_uint8(voxels.reshape(6, 10), window).ravel().astype(int)
     assert (np.diff(grey[np.argsort(voxels.ravel(), kind="stable")]) >= 0).all()
+
+
+@given(
+    arrays(np.float32, (6, 5), elements=st.floats(-30000, 30000, width=32)),
+    st.floats(-30000, 30000),
+    st.floats(0.1, 30000),
+)
+def test_grey_levels_are_to_the_bit_what_stored_embeddings_were_made_of(plane, low, width):
+    window = low, low + width
+    scaled = (plane - low) * (255.0 / (window[1] - window[0]))
+    np.testing.assert_array_equal(slice_uint8(plane, window), np.clip(np.rint(scaled), 0, 255).astype(np.uint8))
 
 
 @settings(deadline=None, max_examples=50)
