@@ -20,13 +20,15 @@ class WorkingProbabilities(Mapping[int, NDArray[np.float32]]):
     Args:
         work: a grid with the same axes and outer edges as `target`, as `Grid.resampled` gives.
         target: the volume's grid.
-        values: label value → array on `work`, 0…1; kept with 8 bits.
+        values: label value → array on `work`, 0…1, or with 8 bits already; kept with 8 bits.
     """
 
-    def __init__(self, work: Grid, target: Grid, values: Mapping[int, NDArray[np.float32]]) -> None:
+    def __init__(
+        self, work: Grid, target: Grid, values: Mapping[int, NDArray[np.float32]] | Mapping[int, NDArray[np.uint8]]
+    ) -> None:
         self.work = work
         self.target = target
-        self._values = {index: quantised(array) for index, array in values.items()}
+        self._values = {index: _with_8_bits(array) for index, array in values.items()}
 
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return spread(self.on_work(index), self.target.shape)
@@ -49,6 +51,10 @@ def quantised(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     [0, 128, 255]
     """
     return np.asarray(np.clip(np.rint(probability * 255.0), 0, 255), dtype=np.uint8)
+
+
+def _with_8_bits(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return values if values.dtype == np.uint8 else quantised(np.asarray(values, dtype=np.float32))
 
 
 def nearest(values: NDArray[np.uint16], shape: tuple[int, int, int]) -> NDArray[np.uint16]:

@@ -83,15 +83,13 @@ class LabelledCase:
         name: the case.
         volume: intensities.
         truth: wanted tissues only, on the volume's grid.
-        atlas: which atlas.
-        placed: the atlas on the volume.
+        placed: the atlas on the volume, as it gives prompts.
         in_atlas: whether the atlas was built from this case.
     """
 
     name: str
     volume: Volume
     truth: LabelMap
-    atlas: Atlas
     placed: PlacedAtlas
     in_atlas: bool
 
@@ -109,32 +107,24 @@ def labelled_case(
     Raises:
         AtlasError: the atlas cannot be placed at all.
     """
-    return LabelledCase(name, volume, truth, atlas, place_atlas(atlas, volume, threads=threads), in_atlas)
+    placed = refined_placement(volume, place_atlas(atlas, volume, threads=threads))
+    return LabelledCase(name, volume, truth, placed, in_atlas)
 
 
-def refined_by_model(case: LabelledCase, setups: Mapping[str, Setup]) -> dict[str, PlacedAtlas]:
-    """Model name → the placed atlas, refitted to the bones this model finds where thin tissues are wanted."""
-    return {name: refined_placement(case.volume, case.atlas, case.placed, setup) for name, setup in setups.items()}
-
-
-def compare_case(
-    case: LabelledCase, setups: Mapping[str, Setup], refined: Mapping[str, PlacedAtlas]
-) -> Iterator[Compared]:
-    """Every wanted tissue of a case, labelled every way; setups and refined placements by name of the model."""
-    for way, labels in label_every_way(case, setups, refined):
+def compare_case(case: LabelledCase, setups: Mapping[str, Setup]) -> Iterator[Compared]:
+    """Every wanted tissue of a case, labelled every way; setups by name of the model."""
+    for way, labels in label_every_way(case, setups):
         yield from _against_truth(case, way, labels)
 
 
-def label_every_way(
-    case: LabelledCase, setups: Mapping[str, Setup], refined: Mapping[str, PlacedAtlas]
-) -> Iterator[tuple[Way, LabelMap]]:
+def label_every_way(case: LabelledCase, setups: Mapping[str, Setup]) -> Iterator[tuple[Way, LabelMap]]:
     """Labels of a case for every column and model."""
     truth, axis = case.truth, case.volume.grid.slice_axis
     yield Way(ATLAS), atlas_labels(case.placed, truth.tissues)
     boxes = prompts_from_labels(truth, truth.tissues, axis, "box")
     yield Way(ELLIPSE), ellipse_labels(boxes, truth.grid, truth.tissues)
     for name, setup in setups.items():
-        yield Way(ATLAS_PROMPTS, name), segment_placed(case.volume, refined[name], setup).labels
+        yield Way(ATLAS_PROMPTS, name), segment_placed(case.volume, case.placed, setup).labels
         prompts = prompts_from_labels(truth, truth.tissues, axis, setup.prompt_kind)
         yield Way(TRUE_PROMPTS, name), segment_with_prompts(case.volume, prompts, setup).labels
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from msksam_cli.atlas.appearance import sharpen_placement
 from msksam_cli.atlas.placed import quantised
 from msksam_cli.atlas.placement import place_atlas
-from msksam_cli.atlas.priors import THIN_GROUPS, prompts_from_priors
-from msksam_cli.atlas.refit import refine_placement
+from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Prompt
@@ -27,7 +27,6 @@ from msksam_cli.sam.choose import candidate_scores
 from msksam_cli.sam.runtime import Model
 
 _SLICES_AT_ONCE = 8
-_SKELETON_GROUPS = ("bone",)
 
 Plane = NDArray[np.float32]
 Values = NDArray[np.uint16]
@@ -127,7 +126,7 @@ class Evidence:
 
 
 def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentation:
-    """Labels from prompts that an atlas gives; bones first when thin tissues are wanted.
+    """Labels from prompts that an atlas gives.
 
     Raises:
         AtlasError: the atlas cannot be placed at all.
@@ -135,21 +134,13 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentati
     tally = Tally()
     with tally.timed("place"):
         placed = place_atlas(atlas, volume, threads=setup.threads)
-    return segment_placed(volume, refined_placement(volume, atlas, placed, setup, tally), setup, tally)
+    return segment_placed(volume, refined_placement(volume, placed, tally), setup, tally)
 
 
-def refined_placement(
-    volume: Volume, atlas: Atlas, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None
-) -> PlacedAtlas:
-    """The placed atlas, refitted to the bones the model finds when thin tissues are wanted, else as it is."""
-    tally = tally or Tally()
-    bones = TissueTable(tuple(tissue for tissue in atlas.tissues if tissue.group in _SKELETON_GROUPS))
-    if not len(bones) or not any(tissue.group in THIN_GROUPS for tissue in setup.tissues):
-        return placed
-    found = segment_placed(volume, placed, replace(setup, tissues=bones), tally).labels
-    with tally.timed("refine"):
-        masks = {tissue.index: found.mask(tissue.index) for tissue in bones}
-        return refine_placement(placed, atlas, volume, masks, threads=setup.threads)
+def refined_placement(volume: Volume, placed: PlacedAtlas, tally: Tally | None = None) -> PlacedAtlas:
+    """The placed atlas made sharper by what its tissues look like in the volume."""
+    with (tally or Tally()).timed("refine"):
+        return sharpen_placement(placed, volume)
 
 
 def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None) -> Segmentation:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from msksam_cli.atlas.placement import place_atlas
-from msksam_cli.atlas.refit import refine_placement
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap, Volume
@@ -51,7 +50,8 @@ def test_a_moved_turned_and_inverted_joint_is_found(placed: PlacedAtlas, moved) 
 
 
 @pytest.mark.xfail(
-    strict=True, reason="bones gain, but a thin plate loses: Dice 0.64 affine, 0.43 bent; it needs the refit"
+    strict=True,
+    reason="bones gain, but a thin plate loses: Dice 0.64 affine, 0.43 bent; sharpening has to make up for it",
 )
 def test_bending_is_better_than_affine_alone(placed: PlacedAtlas, moved, toy_atlas: Atlas) -> None:
     straight = place_atlas(toy_atlas, moved[0], deformable=False)
@@ -148,24 +148,3 @@ def test_a_column_that_looks_the_same_one_level_up_is_doubtful() -> None:
     fit = place_atlas(atlas, volume, deformable=False).fit
     assert not fit.reliable
     assert "mm away fits nearly as well" in fit.reason
-
-
-def test_refitting_lays_bones_on_the_found_ones_and_the_shell_follows(placed: PlacedAtlas, moved, toy_atlas) -> None:
-    nudge = np.array([0, 2, 1])
-    labels = LabelMap(np.roll(moved[1].values, nudge, axis=(0, 1, 2)), moved[1].grid, moved[1].tissues)
-    bones = {index: labels.mask(index) for index in (1, 2, 3)}
-    refined = refine_placement(placed, toy_atlas, moved[0], bones)
-    before, after = _dice(placed, labels), _dice(refined, labels)
-    assert min(after[1], after[2]) > 0.95
-    assert after[4] > before[4] + 0.1
-
-
-def test_a_mask_far_from_its_bone_moves_nothing(placed: PlacedAtlas, moved, toy_atlas: Atlas) -> None:
-    wrong = np.zeros(placed.grid.shape, dtype=bool)
-    wrong[:4, :4, :4] = True
-    assert refine_placement(placed, toy_atlas, moved[0], {1: wrong}) is placed
-
-
-def test_masks_of_another_shape_are_a_programmers_mistake(placed: PlacedAtlas, moved, toy_atlas: Atlas) -> None:
-    with pytest.raises(ValueError, match="must have shape"):
-        refine_placement(placed, toy_atlas, moved[0], {1: np.zeros((2, 2, 2), dtype=bool)})
