@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.fusion import FusionRules, join_answers
 from msksam_cli.measure.overlap import dice
+from msksam_cli.pipeline.baseline import ellipse_logits
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.sam.choose import choose_mask
 
@@ -35,14 +36,6 @@ def model_answers(name_or_file: str) -> Answerer:
 def ellipses(plane: NDArray[np.uint8], prompts: Sequence[Prompt]) -> list[Plane]:
     """The ellipse that fills each box; its logits fall from the middle, so that the nearer of two boxes wins."""
     return [ellipse_logits(_box(prompt), (plane.shape[0], plane.shape[1])) for prompt in prompts]
-
-
-def ellipse_logits(box: Box, shape: tuple[int, int]) -> Plane:
-    """1 - r² of the ellipse that fills a box: positive inside, 0 on it, negative outside."""
-    x0, y0, x1, y1 = box.xyxy
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    across = (x - (x0 + x1) / 2) / ((x1 - x0 + 1) / 2)
-    return np.asarray(1 - across**2 - ((y - (y0 + y1) / 2) / ((y1 - y0 + 1) / 2)) ** 2, dtype=np.float32)
 
 
 def grabcuts(plane: NDArray[np.uint8], prompts: Sequence[Prompt]) -> list[Plane]:
