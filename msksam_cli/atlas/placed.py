@@ -54,7 +54,9 @@ def quantised(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _with_8_bits(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return values if values.dtype == np.uint8 else quantised(np.asarray(values, dtype=np.float32))
+    if values.dtype == np.uint8:
+        return np.asarray(values, dtype=np.uint8)
+    return quantised(np.asarray(values, dtype=np.float32))
 
 
 def nearest(values: NDArray[np.uint16], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
