@@ -27,7 +27,7 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import AtlasError, GridMismatchError
 
-_ALIGN_MM = 3.0
+_ALIGN_SPACINGS = 2.0
 _MARGIN_MM = 25.0
 _ROUNDS = 2
 _LEAST_COVERAGE = 0.5
@@ -180,12 +180,14 @@ def align_cases(
     sided = tuple(_mirrored_if_needed(case, side) for case in cases)
     reference = _reference(sided)
     frame = _frame(reference, spacing_mm)
-    coarse = frame.resampled(_ALIGN_MM)
+    align_mm = _ALIGN_SPACINGS * spacing_mm
+    coarse = frame.resampled(align_mm)
     maps = [_centroid_map(reference.labels, case.labels) for case in sided]
     mean = _mean_classes([reference], [np.eye(4)], tissues, coarse)
     for number in range(1, _ROUNDS + 1):
         report(f"affine round {number} of {_ROUNDS}")
-        maps = _centred([_align(mean, case, start) for case, start in zip(sided, maps, strict=True)], frame)
+        aligned = [_align(mean, case, start, align_mm) for case, start in zip(sided, maps, strict=True)]
+        maps = _centred(aligned, frame)
         mean = _mean_classes(sided, maps, tissues, coarse)
     fields = tuple(no_displacement(frame) for _ in sided)
     if deformable:
@@ -370,8 +372,8 @@ def _mean_classes(cases: Sequence[AtlasCase], maps: Sequence[FloatArray], tissue
     return tissue_classes(means, np.ones(frame.shape, dtype=bool), frame)
 
 
-def _align(mean: Classes, case: AtlasCase, start: FloatArray) -> FloatArray:
-    grid = world_aligned_grid(case.labels.grid.corners_mm(), _ALIGN_MM)
+def _align(mean: Classes, case: AtlasCase, start: FloatArray, spacing_mm: float) -> FloatArray:
+    grid = world_aligned_grid(case.labels.grid.corners_mm(), spacing_mm)
     image = resample(painted_labels(case.labels), case.labels.grid, grid)
     matrix, _ = refine_affine(mean, image, grid, start, rigid=True)
     matrix, _ = refine_affine(mean, image, grid, matrix)
