@@ -88,7 +88,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     Raises:
         AtlasError: the volume is constant.
     """
-    work = volume.grid.resampled(DEFORM_MM)
+    work = volume.grid.resampled(max(DEFORM_MM, min(volume.grid.spacing_mm)))
     image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, work)
     if float(image.std()) < _LEAST_CONTRAST:
         raise AtlasError("the volume has no contrast an atlas could be placed by", "Look at the image")
@@ -244,12 +244,12 @@ def bend(
     """The displacement on `work` that bends affinely placed classes onto an image, coarse to fine.
 
     Beyond the atlas's support its outermost classes are continued and the image is taken to agree with them, so that
-    nothing pulls there.
+    nothing pulls there. No level is finer than `work`.
     """
     field = no_displacement(work) if start is None else start
     known = resample(classes.support, classes.grid, work, inverse(matrix))
     for level in levels:
-        grid = work.resampled(level.spacing_mm)
+        grid = work.resampled(max(level.spacing_mm, min(work.spacing_mm)))
         field = on_grid(field, grid)
         fixed, inside = resample(image, work, grid), resample(known, work, grid) > 0.5
         wide = extended(on_spacing(classes, level.spacing_mm), _EXTENSION_MM)
