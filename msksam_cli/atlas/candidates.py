@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,16 +10,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
-from msksam_cli.atlas.evidence import Classes, atlas_classes, on_spacing, total_probability
+from msksam_cli.atlas.evidence import Classes, atlas_classes, focused, on_spacing, total_probability, trimmed
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
 from msksam_cli.atlas.search import Start, best_shifts, poses
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import FloatArray, Grid
 
 APART_MM = 15.0
+AFFINE_MM = 2.5
 _SEARCH_MM, _RANK_MM = 5.0, 4.0
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
+_FOCUS_MM, _SKELETON_SCALES, _SKELETON_STARTS, _SKELETON_KEPT = 8.0, (0.9,), 6, 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +31,7 @@ class Candidate:
     Attributes:
         atlas_to_volume_mm: (4, 4) affine map, atlas world to volume world.
         mirrored: whether left and right were swapped.
-        score: nats per voxel of the affine placement.
+        score: nats per voxel of the affine placement of the whole atlas.
         classes: what was compared with the volume.
     """
 
@@ -63,6 +66,45 @@ def find_candidates(atlas: Atlas, image: NDArray[np.float32], work: Grid, mirror
             matrix, score = refine_affine(rank_classes, rank_image, rank_grid, start.atlas_to_volume_mm)
             found.append(Candidate(matrix, mirrored, score, classes))
     return sorted(found, key=lambda c: -c.score)
+
+
+def skeleton_classes(classes: Classes, atlas: Atlas, spacing_mm: float) -> Classes:
+    """The classes near the atlas's skeleton alone, at a spacing."""
+    return on_spacing(trimmed(focused(classes, atlas, _FOCUS_MM)), spacing_mm)
+
+
+def find_near_skeleton(
+    atlas: Atlas, image: NDArray[np.float32], work: Grid, best: Mapping[bool, Candidate]
+) -> list[Candidate]:
+    """More affine placements of each side, found by the skeleton and what lies next to it.
+
+    A limb much thicker or thinner than the atlas's draws the whole atlas off its bones; the bones alone fit anyway.
+
+    Args:
+        atlas: what to place.
+        image: (I, J, K) intensities 0…1 on `work`.
+        work: the volume's working grid.
+        best: mirrored → the best placement of the whole atlas, whose score the new ones inherit: it tells how well
+            the body part fits.
+    """
+    grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
+    coarse, inside = resample(image, work, grid), coverage(work, grid).astype(np.float32)
+    fine_grid = world_aligned_grid(work.corners_mm(), AFFINE_MM)
+    fine, centre = resample(image, work, fine_grid), tissue_centre_mm(atlas)
+    found: list[Candidate] = []
+    for mirrored, whole in best.items():
+        classes = trimmed(focused(whole.classes, atlas, _FOCUS_MM))
+        starts = [
+            start
+            for pose in poses(centre, (mirrored,), _TURNS_DEG, _SKELETON_SCALES)
+            for start in best_shifts(classes, pose, coarse, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM)
+        ]
+        starts = sorted(starts, key=lambda start: -start.score)[:_SKELETON_STARTS]
+        near = on_spacing(classes, AFFINE_MM)
+        refined = [refine_affine(near, fine, fine_grid, start.atlas_to_volume_mm) for start in starts]
+        for matrix, _ in sorted(refined, key=lambda pair: -pair[1])[:_SKELETON_KEPT]:
+            found.append(Candidate(matrix, mirrored, whole.score, whole.classes))
+    return found
 
 
 def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:

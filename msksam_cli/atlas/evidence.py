@@ -169,6 +169,18 @@ def focused(classes: Classes, atlas: Atlas, reach_mm: float) -> Classes:
     return Classes(classes.name, classes.weights * near, classes.grid)
 
 
+def trimmed(classes: Classes) -> Classes:
+    """The classes on the smallest part of their grid that holds their support."""
+    inside = classes.support > 0
+    if not inside.any():
+        return classes
+    (part,) = ndimage.find_objects(inside.astype(np.uint8))
+    affine = classes.grid.affine.copy()
+    affine[:3, 3] = classes.grid.to_world_mm([along.start for along in part])
+    weights = np.ascontiguousarray(classes.weights[(slice(None), *part)])
+    return Classes(classes.name, weights, Grid(weights.shape[1:], affine))
+
+
 def extended(classes: Classes, margin_mm: float) -> Classes:
     """The classes on a grid wider by a margin, those at the edge of the support continued outwards."""
     wide = [round(margin_mm / step) for step in classes.grid.spacing_mm]

@@ -1,8 +1,10 @@
 """Placing an atlas on a volume: find it, fit it, bend it.
 
 1. *Search*: at 5 mm, all shifts of several turns, sizes and both sides, by the evidence of `atlas.evidence`.
-2. *Affine*: the best starts of each side are refined at 4 mm, the winner at 2.5 mm.
-3. *Deformable*: the atlas, painted with the intensities its classes have in this volume, is bent onto the volume by
+2. *Affine*: the best starts of each side are refined at 4 mm, the winner at 2.5 mm; beside it stand starts that were
+   found by the skeleton alone.
+3. *Contest*: each is bent coarsely; the one that best explains the grey levels near any of their skeletons wins.
+4. *Deformable*: the atlas, painted with the intensities its classes have in this volume, is bent onto the volume by
    diffeomorphic demons (Vercauteren et al., NeuroImage 2009) as SimpleITK implements them.
 
 The atlas's contrast never enters, only which of its voxels belong together.
@@ -11,7 +13,7 @@ The atlas's contrast never enters, only which of its voxels belong together.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -19,9 +21,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
-from msksam_cli.atlas.candidates import APART_MM, Candidate, find_candidates, moved_mm, tissue_centre_mm
+from msksam_cli.atlas.appearance import SharpeningRules, explained_nats, grey_levels
+from msksam_cli.atlas.candidates import (
+    AFFINE_MM,
+    APART_MM,
+    Candidate,
+    find_candidates,
+    find_near_skeleton,
+    moved_mm,
+    skeleton_classes,
+    tissue_centre_mm,
+)
 from msksam_cli.atlas.deform import Field, composed, looked_up, looked_up_voxels, no_displacement, on_grid
-from msksam_cli.atlas.evidence import Classes, extended, focused, information, local_paint, normalised, on_spacing
+from msksam_cli.atlas.evidence import Classes, extended, information, local_paint, normalised, on_spacing
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, inverse, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Fit, PlacedAtlas
@@ -30,8 +42,9 @@ from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
-_AFFINE_MM, DEFORM_MM = 2.5, 1.5
-_EXTENSION_MM, _FOCUS_MM = 12.0, 8.0
+DEFORM_MM = 1.5
+_EXTENSION_MM = 12.0
+_CONTEST_MM, _CONTEST = 2.0, SharpeningRules(bins=32, rounds=4)
 _COARSE_LEVELS = 2
 _LEAST_CONTRAST = 1e-3
 _LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.13, 0.2, 0.92
@@ -67,13 +80,11 @@ class _Bent:
         candidate: its affine part, refined.
         field: displacement on the working grid.
         score: nats per voxel after bending.
-        skeleton_score: the same near the skeleton alone, where sides differ most.
     """
 
     candidate: Candidate
     field: Field
     score: float
-    skeleton_score: float
 
 
 def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, threads: int = 1) -> PlacedAtlas:
@@ -95,9 +106,15 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     mirrors = (False, True) if atlas.side else (False,)
     candidates = find_candidates(atlas, image, work, mirrors)
     first = {m: next(c for c in candidates if c.mirrored == m) for m in mirrors}
-    sides = {m: _bent(candidate, atlas, image, work, threads) for m, candidate in first.items()}
-    mirrored = _chosen_side(sides, atlas.side, volume.side)
-    chosen = sides[mirrored]
+    contenders = [_refined(candidate, atlas, image, work) for candidate in first.values()]
+    contenders += find_near_skeleton(atlas, image, work, first)
+    bent = [_bent(candidate, image, work, threads) for candidate in contenders]
+    nats = _contest(bent, atlas, image, work)
+    mirrored = _chosen_side(bent, nats, atlas.side, volume.side)
+    own = [n for n, one in enumerate(bent) if one.candidate.mirrored == mirrored]
+    others = [nats[n] for n, one in enumerate(bent) if one.candidate.mirrored != mirrored]
+    winner = max(own, key=lambda n: nats[n])
+    chosen = replace(bent[winner], score=max(bent[n].score for n in own))
     rival, rival_distance_mm = _rival([c for c in candidates if c.mirrored == mirrored], atlas)
     field = None
     if deformable:
@@ -121,8 +138,8 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
             atlas,
             visible,
             chosen,
-            other_side=sides.get(not mirrored),
-            rival=_bent(rival, atlas, image, work, threads) if rival else None,
+            mirror_margin=nats[winner] - max(others) if others else None,
+            rival=_bent(_refined(rival, atlas, image, work), image, work, threads) if rival else None,
             rival_distance_mm=rival_distance_mm,
         ),
         side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
@@ -132,22 +149,44 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     )
 
 
-def _bent(candidate: Candidate, atlas: Atlas, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
-    """The candidate refined, first as a whole and then near the skeleton, bent at the coarse levels and scored."""
-    grid = world_aligned_grid(work.corners_mm(), _AFFINE_MM)
-    coarse, classes = resample(image, work, grid), on_spacing(candidate.classes, _AFFINE_MM)
+def _refined(candidate: Candidate, atlas: Atlas, image: NDArray[np.float32], work: Grid) -> Candidate:
+    """The candidate refined, first as a whole and then near the skeleton."""
+    grid = world_aligned_grid(work.corners_mm(), AFFINE_MM)
+    coarse, classes = resample(image, work, grid), on_spacing(candidate.classes, AFFINE_MM)
     matrix, score = refine_affine(classes, coarse, grid, candidate.atlas_to_volume_mm)
-    skeleton = on_spacing(focused(candidate.classes, atlas, _FOCUS_MM), _AFFINE_MM)
-    matrix, _ = refine_affine(skeleton, coarse, grid, matrix)
-    refined = Candidate(matrix, candidate.mirrored, score, candidate.classes)
-    field = bend(candidate.classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
-    whole, near = (_bent_score(part, image, work, matrix, field) for part in (classes, skeleton))
-    return _Bent(refined, field, whole, near)
+    matrix, _ = refine_affine(skeleton_classes(candidate.classes, atlas, AFFINE_MM), coarse, grid, matrix)
+    return Candidate(matrix, candidate.mirrored, score, candidate.classes)
+
+
+def _bent(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
+    """The candidate bent at the coarse levels and scored."""
+    matrix, classes = candidate.atlas_to_volume_mm, candidate.classes
+    field = bend(classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
+    return _Bent(candidate, field, _bent_score(on_spacing(classes, AFFINE_MM), image, work, matrix, field))
+
+
+def _contest(bent: Sequence[_Bent], atlas: Atlas, image: NDArray[np.float32], work: Grid) -> list[float]:
+    """How well each placement explains the grey levels near any one's skeleton, in nats; see `explained_nats`.
+
+    Scores over different voxels would favour a placement on whatever part of the volume has most contrast.
+    """
+    grid = work.resampled(_CONTEST_MM)
+    levels = grey_levels(np.clip(resample(image, work, grid), 0.0, 1.0), _CONTEST.bins)
+    looked = [
+        _atlas_voxels(atlas.grid, grid, one.candidate.atlas_to_volume_mm, on_grid(one.field, grid)) for one in bent
+    ]
+    near = skeleton_classes(bent[0].candidate.classes, atlas, _CONTEST_MM)
+    reach = resample(near.support, near.grid, atlas.grid)
+    zone = np.any([ndimage.map_coordinates(reach, voxels, order=1) > 0.5 for voxels in looked], axis=0)
+    wide = [_CONTEST.blur_mm / step for step in atlas.grid.spacing_mm]
+    rows = [ndimage.gaussian_filter(weight, wide) for weight in bent[0].candidate.classes.weights]
+    placed = [np.stack([ndimage.map_coordinates(row, voxels[:, zone], order=1) for row in rows]) for voxels in looked]
+    return [explained_nats(priors, levels[zone], _CONTEST) for priors in placed]
 
 
 def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix: FloatArray, field: Field) -> float:
     """Nats per voxel of the atlas's support that bent classes tell of an image."""
-    grid = work.resampled(_AFFINE_MM)
+    grid = work.resampled(AFFINE_MM)
     values = resample(image, work, grid)
     voxels = _atlas_voxels(classes.grid, grid, matrix, on_grid(field, grid))
     weights = [ndimage.map_coordinates(w, voxels, order=1).astype(np.float64) for w in classes.weights]
@@ -158,13 +197,11 @@ def _bent_score(classes: Classes, image: NDArray[np.float32], work: Grid, matrix
     return float(information(counts, sums, squares, size / grid.voxel_volume_mm3))
 
 
-def _chosen_side(sides: Mapping[bool, _Bent], atlas_side: str, volume_side: str) -> bool:
-    """Whether to mirror: as the sides' names say when both are known, else as fits better."""
-    if len(sides) == 1:
-        return next(iter(sides))
-    if volume_side:
+def _chosen_side(bent: Sequence[_Bent], nats: Sequence[float], atlas_side: str, volume_side: str) -> bool:
+    """Whether to mirror: as the sides' names say when both are known, else as explains the volume better."""
+    if atlas_side and volume_side:
         return volume_side != atlas_side
-    return sides[True].skeleton_score > sides[False].skeleton_score
+    return bent[int(np.argmax(nats))].candidate.mirrored
 
 
 def _rival(candidates: Sequence[Candidate], atlas: Atlas) -> tuple[Candidate | None, float]:
@@ -182,7 +219,7 @@ def _judged(
     visible: Mapping[int, float],
     chosen: _Bent,
     *,
-    other_side: _Bent | None,
+    mirror_margin: float | None,
     rival: _Bent | None,
     rival_distance_mm: float,
 ) -> Fit:
@@ -204,7 +241,7 @@ def _judged(
         similarity=chosen.score,
         inside_fraction=inside,
         mirrored=chosen.candidate.mirrored,
-        mirror_margin=chosen.skeleton_score - other_side.skeleton_score if other_side else None,
+        mirror_margin=mirror_margin,
         reliable=not reason,
         reason=reason,
         shift_margin=chosen.score - rival.score if rival else None,

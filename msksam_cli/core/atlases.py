@@ -73,8 +73,8 @@ class Fit:
         similarity: normalised measure of agreement of the intensities, larger is better.
         inside_fraction: share of the atlas's tissue that lies inside the field of view, 0…1.
         mirrored: whether the atlas was mirrored left to right.
-        mirror_margin: similarity near the skeleton on the chosen side minus that on the other; small or negative
-            means the side is doubtful; None when the atlas has no side.
+        mirror_margin: nats per voxel near the skeleton by which the chosen side explains the grey levels better than
+            the other; small or negative means the side is doubtful; None when the atlas has no side.
         reliable: whether the placement is trusted.
         reason: why not, "" when reliable.
         shift_margin: similarity of the chosen position minus that of the best one clearly elsewhere, such as one

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from msksam_cli.atlas.appearance import SharpeningRules, sharpen_placement
+from msksam_cli.atlas.appearance import SharpeningRules, explained_nats, sharpen_placement
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.core.atlases import Fit, PlacedAtlas
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 
 GRID = Grid((60, 52, 28), np.array([[1.7, 0, 0, -50], [0, 1.9, 0, -48], [0, 0, 3.5, -49], [0, 0, 0, 1]]))
@@ -86,6 +87,31 @@ def test_a_volume_with_many_voxels_is_worked_on_more_coarsely(scanned) -> None:
     assert isinstance(sharper.probabilities, WorkingProbabilities)
     assert np.prod(sharper.probabilities.work.shape) <= 20_000
     assert sharper.probabilities[1].shape == GRID.shape
+
+
+def test_a_bone_keeps_its_dark_rim_although_what_surrounds_it_is_as_dark() -> None:
+    grid = Grid((44, 40, 30), np.diag([1.0, 1.1, 1.6, 1.0]))
+    radius_mm = np.linalg.norm(grid.to_world_mm(np.argwhere(np.ones(grid.shape))) - (22, 22, 24), axis=1)
+    radius_mm = radius_mm.reshape(grid.shape)
+    labels = LabelMap((radius_mm < 15).astype(np.uint8), grid, TissueTable((Tissue(1, "femur", group="bone"),)))
+    noise = np.random.default_rng(2).normal(0, 5, grid.shape)
+    volume = Volume((np.where(radius_mm < 13, 300, 100) + noise).astype(np.float32), grid)
+    placed = _placed_off(labels, (0, 0, 0))
+    with_rim = sharpen_placement(placed, volume, SharpeningRules(rim_mm=2.0))
+    without = sharpen_placement(placed, volume, SharpeningRules(rim_mm=-50.0))  # all of it marrow
+    assert _dice(with_rim, labels)[1] > 0.95
+    assert _dice(without, labels)[1] < 0.85
+
+
+def test_classes_in_their_place_explain_more_than_beside_it_and_shuffled_ones_nothing() -> None:
+    rng = np.random.default_rng(3)
+    truth = np.repeat([0, 1, 2], 4000)
+    levels = np.clip(np.rint(np.array([8, 20, 30])[truth] + rng.normal(0, 2, truth.size)), 0, 47).astype(np.intp)
+    priors = np.stack([truth == number for number in range(2)]).astype(np.float32)
+    right, beside = (explained_nats(np.roll(priors, shift, axis=1), levels) for shift in (0, 700))
+    assert right == pytest.approx(np.log(3), abs=0.1)
+    assert 0.1 < beside < right - 0.1
+    assert explained_nats(rng.permuted(priors, axis=1), levels, SharpeningRules(rounds=1)) < 0.05
 
 
 def test_a_placement_on_another_grid_is_a_programmers_mistake(scanned) -> None:
