@@ -20,6 +20,8 @@ from msksam_cli.core.prompts import Prompt
 from msksam_cli.core.slicing import slice_uint8, take_slice
 from msksam_cli.io.tables import aligned_text
 
+PROBE = Path(__file__).parents[1] / "msksam-out" / "probe.pickle"
+
 # Set → how many cases and every how many slices.
 SHARES: Mapping[str, tuple[int, int]] = {"lumbar": (8, 40), "knee": (1, 11), "tumours": (12, 10), "dess": (3, 40)}
 

@@ -1,8 +1,8 @@
 """Short paired runs that chose the bundled model's architecture and data: same seed, same number of images, one change.
 
-    python benchmarks/recipe_trials.py --bank FOLDER [--scanned FOLDER] [--steps 500] [--only NAME …]
+    python benchmarks/recipe_trials.py --bank FOLDER [--scanned FOLDER] [--steps 200] [--only NAME …] [--device cuda]
 
-Every run starts from random weights and sees `--steps` batches of 8 images with 4 questions each at 64 px. It is then
+Every run starts from random weights and sees `--steps` batches of 32 images with 4 questions each at 128 px. It is then
 asked the fixed questions of `true_prompts.py quick` at the same input side. Mean Dice of single answers per set; runs
 that are kept already in the results are not repeated.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import time
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,22 +19,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from probe import questions_of, quick_scores
+from probe import PROBE, Question, questions_of, quick_scores
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.tables import aligned_text
 from msksam_cli.sam.choose import choose_mask
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, modeling
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, Sam, build_sam, modeling
 from msksam_cli.sam.runtime import make_model
 from msksam_cli.sam.small_encoder import SmallEncoder
-from msksam_cli.training.bundled import region_bank, sequence_levels
+from msksam_cli.training.bundled import COURSES, RANDOM_CONTRAST_SHARE, VOLUMES_SEED, region_bank, sequence_levels
 from msksam_cli.training.dataset import Batch, PhantomBatches
-from msksam_cli.training.lesson import Lesson
+from msksam_cli.training.loop import LOG_FILE, Recipe, Stage, train
 from msksam_cli.training.scanned import ScannedSlice, read_coloured_slices
 
-SEED, SIDE_PX, IMAGES, QUESTIONS = 77, 64, 8, 4
+SEED, SIDE_PX, IMAGES, QUESTIONS = 77, 128, 32, 4
 RESULTS = Path(__file__).parent / "results" / "recipe-trials.csv"
 SETS = ("lumbar", "knee", "tumours", "dess")
 
@@ -46,17 +47,21 @@ class Trial:
     Attributes:
         name: what differs from the recipe.
         architecture: the network.
+        side_px: side of its input, in training and when measured.
         shapes_share: share of images that show random shapes.
         scanned_share: share of images that show scanned slices.
         lesion_share: share of anatomical planes with masses drawn in.
+        random_contrast_share: share of anatomical planes drawn in random contrast, the others as a sequence would.
         regions: whose anatomy is shown; empty for all.
     """
 
     name: str
     architecture: Architecture = ARCHITECTURES["msksam_small"]
-    shapes_share: float = 0.35
+    side_px: int = SIDE_PX
+    shapes_share: float = COURSES["drawn"].shapes_share
     scanned_share: float = 0.0
-    lesion_share: float = 0.25
+    lesion_share: float = COURSES["drawn"].lesion_share
+    random_contrast_share: float = RANDOM_CONTRAST_SHARE
     regions: tuple[str, ...] = ()
 
 
@@ -94,15 +99,24 @@ def variant(name: str, make: Callable[[int], nn.Module], stride_px: int = 4, box
     return Architecture(name, SIDE_PX, stride_px, box_as_mask, make)
 
 
+def deeper(side_px: int) -> nn.Module:
+    """The pyramid with fewer channels and blocks at its finest level and more at its coarsest."""
+    return SmallEncoder(side_px, (64, 128, 256), (2, 3, 3))
+
+
 TRIALS = (
     Trial("recipe"),
     Trial("box not as mask", variant("no-box-mask", SmallEncoder, box_as_mask=False)),
     Trial("plain ViT, patch 4", variant("vit-4", partial(plain_vit, patch_px=4, width=256, depth=6))),
     Trial("plain ViT, patch 8", variant("vit-8", partial(plain_vit, patch_px=8, width=256, depth=6), stride_px=8)),
+    Trial("pyramid, coarser levels heavier", variant("deeper", deeper)),
     Trial("masks of half the side", variant("coarser", Coarser, stride_px=8)),
+    Trial("input of half the side", side_px=SIDE_PX // 2),
     Trial("random shapes alone", shapes_share=1.0),
     Trial("anatomy alone", shapes_share=0.0),
     Trial("without lesions", lesion_share=0.0),
+    Trial("random contrast alone", random_contrast_share=1.0),
+    Trial("real sequences alone", random_contrast_share=0.0),
     Trial("knees alone", regions=("knee",)),
     Trial("with the CC BY set", scanned_share=0.2),
 )
@@ -115,68 +129,103 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=4, help="volumes of each region")
     parser.add_argument("--scanned", type=Path, help="folder with images/ and masks/ of the CC BY set")
     parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="table that rows are added to")
+    parser.add_argument("--probe", type=Path, default=PROBE, help="where the fixed questions are kept once made")
     parser.add_argument("--only", nargs="*", default=[trial.name for trial in TRIALS])
     options = parser.parse_args()
     torch.set_num_threads(1)
     scanned = read_coloured_slices(options.scanned) if options.scanned else []
+    questions = questions_of(options.data, options.probe)
     for trial in TRIALS:
-        if trial.name in options.only and trial.name not in {row["trial"] for row in kept()}:
-            volumes = region_bank(options.bank, options.each, SEED, trial.regions)
-            keep(run(trial, volumes, scanned, options.steps, options.data))
-    rows = kept()
+        if trial.name in options.only and trial.name not in {row["trial"] for row in kept(options.results)}:
+            volumes = region_bank(options.bank, options.each, VOLUMES_SEED, trial.regions)
+            sam, rows = run(trial, volumes, scanned, options)
+            keep(row_of(trial, sam, rows, questions, options), options.results)
+    rows = kept(options.results)
     print(aligned_text(tuple(rows[0]), [tuple(row.values()) for row in rows]))
 
 
 def run(
-    trial: Trial, volumes: Sequence[LabelMap], scanned: Sequence[ScannedSlice], steps: int, data: Path
-) -> dict[str, str]:
-    """Train one trial and measure it."""
+    trial: Trial, volumes: Sequence[LabelMap], scanned: Sequence[ScannedSlice], options: argparse.Namespace
+) -> tuple[Sam, list[dict[str, str]]]:
+    """The network of one trial, trained, and the log of its training."""
     torch.manual_seed(SEED)
-    sam = build_sam(trial.architecture, SIDE_PX).train()
-    lesson = Lesson(sam, box_as_mask=trial.architecture.box_as_mask)
-    batches = PhantomBatches(
-        volumes,
-        sequence_levels,
-        side_px=SIDE_PX,
-        images=IMAGES,
-        questions=QUESTIONS,
-        length=steps,
+    recipe = Recipe(
+        (Stage(trial.side_px, IMAGES, QUESTIONS, options.steps),),
+        warmup_steps=options.steps // 5,
+        decay_steps=options.steps // 2,
+        ema_decay=0.98,
         seed=SEED,
-        shapes_share=trial.shapes_share,
-        scanned=scanned,
-        scanned_share=trial.scanned_share,
-        lesion_share=trial.lesion_share,
+        bf16=True,
     )
-    optimizer = torch.optim.AdamW(sam.parameters(), lr=5e-4, weight_decay=0.02)
-    seconds, losses = 0.0, []
-    for step in range(steps):
-        batch = at_mask_side(batches[step], SIDE_PX * 4 // trial.architecture.stride_px)
-        started = time.monotonic()
-        for group in optimizer.param_groups:
-            group["lr"] = 5e-4 * min(1.0, (step + 1) / 100, 2 * (steps - step) / steps)
-        loss = lesson(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), 1.0)
-        optimizer.step()
-        seconds += time.monotonic() - started
-        losses.append(float(loss.detach()))
-    model = make_model(sam.eval(), trial.architecture, name=trial.name)
-    probe = Path(__file__).parents[1] / "msksam-out" / "probe.pickle"
-    found, _ = quick_scores(
-        questions_of(data, probe),
+
+    def dataset_of(stage: Stage) -> Dataset[Batch]:
+        batches = PhantomBatches(
+            volumes,
+            partial(sequence_levels, random_share=trial.random_contrast_share),
+            side_px=stage.side_px,
+            images=stage.images,
+            questions=stage.questions,
+            length=stage.steps,
+            seed=SEED,
+            shapes_share=trial.shapes_share,
+            scanned=scanned,
+            scanned_share=trial.scanned_share,
+            lesion_share=trial.lesion_share,
+        )
+        return AtMaskSide(batches, stage.side_px * 4 // trial.architecture.stride_px)
+
+    with tempfile.TemporaryDirectory() as folder:
+        sam = train(
+            build_sam(trial.architecture, trial.side_px),
+            recipe,
+            dataset_of,
+            Path(folder),
+            device=options.device,
+            workers=options.workers,
+            box_as_mask=trial.architecture.box_as_mask,
+        )
+        with (Path(folder) / LOG_FILE).open(newline="") as stream:
+            return sam, list(csv.DictReader(stream))
+
+
+def row_of(
+    trial: Trial, sam: Sam, log: Sequence[dict[str, str]], questions: Sequence[Question], options: argparse.Namespace
+) -> dict[str, str]:
+    """What a trained network answers, as a row."""
+    model = make_model(sam, trial.architecture, name=trial.name, device=options.device)
+    found, seconds = quick_scores(
+        questions,
         lambda plane, prompts: [choose_mask(p) for p in model.decode(model.encode([plane])[0], prompts)],
     )
     scores = {name: [dice for key, many in found.items() if key[0] == name for dice in many] for name in SETS}
     return {
         "trial": trial.name,
         "parameters": f"{sum(p.numel() for p in sam.parameters()) / 1e6:.1f} M",
-        "images": str(steps * IMAGES),
-        "seconds": f"{seconds:.0f}",
-        "loss": f"{np.mean(losses[-50:]):.2f}",
+        "images": str(options.steps * IMAGES),
+        "seconds": log[-1]["seconds"],
+        "loss": log[-1]["loss"],
         **{name: f"{np.mean(scores[name]):.3f}" for name in SETS if scores[name]},
+        "mean": f"{np.mean([np.mean(scores[name]) for name in SETS if scores[name]]):.3f}",
+        "answer s": f"{seconds:.0f}",
     }
+
+
+class AtMaskSide(Dataset[Batch]):
+    """Batches whose masks are brought to the side that the network answers with."""
+
+    def __init__(self, batches: PhantomBatches, side: int) -> None:
+        self.batches = batches
+        self.side = side
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int) -> Batch:
+        return at_mask_side(self.batches[index], self.side)
 
 
 def at_mask_side(batch: Batch, side: int) -> Batch:
@@ -187,18 +236,18 @@ def at_mask_side(batch: Batch, side: int) -> Batch:
     return replace(batch, masks=share >= 0.5)
 
 
-def kept() -> list[dict[str, str]]:
-    """Rows of the results."""
-    if not RESULTS.is_file():
+def kept(path: Path) -> list[dict[str, str]]:
+    """Rows of a table of results."""
+    if not path.is_file():
         return []
-    with RESULTS.open(newline="") as stream:
+    with path.open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
-def keep(row: dict[str, str]) -> None:
-    """Add a row to the results."""
-    rows = [*kept(), row]
-    with RESULTS.open("w", newline="") as stream:
+def keep(row: dict[str, str], path: Path) -> None:
+    """Add a row to a table of results."""
+    rows = [*kept(path), row]
+    with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, tuple(row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

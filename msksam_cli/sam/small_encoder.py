@@ -30,8 +30,8 @@ class SmallEncoder(nn.Module):
     def __init__(
         self,
         img_size: int = 256,
-        widths: tuple[int, int, int] = (64, 128, 256),
-        depths: tuple[int, int, int] = (2, 3, 3),
+        widths: tuple[int, int, int] = (96, 128, 256),
+        depths: tuple[int, int, int] = (3, 3, 2),
     ) -> None:
         super().__init__()
         if img_size % 16:

@@ -21,10 +21,11 @@ from msksam_cli.training.planes import Plane
 Levels = Mapping[int, float]
 
 _CORTEX_MM = (0.4, 2.2)
+_PART_CONTRAST = (0.1, 1.0)
 _SHELL_SHARE = 0.8
 _WEAK_SHARE = 0.2
 _WEAK_CONTRAST = (0.15, 0.6)
-_WIDEST_BLUR_PX = 4
+_WIDEST_BLUR_PX = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,7 @@ class Sketch:
         scans: (K, S, S) float32, images that a scanner made, 0…1.
         scanned: (K,) int64, where they stand in the batch.
         levels: (B, 256) float32 intensity of each label.
+        wholes: (B, 256) uint8, the label that each label is a part of, itself when of none.
         solid: (B, 256) bool, labels shown with a cortical shell.
         shell_px: (B,) int64, width of the shell.
         seed: of everything the rendering leaves to chance.
@@ -47,6 +49,7 @@ class Sketch:
     scans: Tensor
     scanned: Tensor
     levels: Tensor
+    wholes: Tensor
     solid: Tensor
     shell_px: Tensor
     seed: int
@@ -67,17 +70,23 @@ def sketch_images(
     planes = [(n, one) for n, one in enumerate(shown) if isinstance(one, Plane)]
     scans = [(n, one) for n, one in enumerate(shown) if not isinstance(one, Plane)]
     side_px = planes[0][1].truth.shape[0] if planes else scans[0][1].shape[0]
+    tables = [_level_table(given, rng) for given in levels or [None] * len(shown)]
+    wholes = np.tile(np.arange(256, dtype=np.uint8), (len(shown), 1))
     solid, shell_px = np.zeros((len(shown), 256), dtype=bool), np.ones(len(shown), dtype=np.int64)
     for n, plane in planes:
         solid[n, list(plane.shelled)] = rng.random() < _SHELL_SHARE
         shell_px[n] = max(1, round(rng.uniform(*_CORTEX_MM) / plane.pixel_mm))
+        for part, whole in plane.whole_of.items():
+            wholes[n, part] = whole
+            tables[n][part] = tables[n][whole] + rng.uniform(*_PART_CONTRAST) * (tables[n][part] - tables[n][whole])
     empty = np.zeros((0, side_px, side_px))
     return Sketch(
         slabs=torch.from_numpy(np.concatenate([plane.slabs for _, plane in planes] or [empty.astype(np.uint8)])),
         owners=torch.tensor([n for n, plane in planes for _ in plane.slabs], dtype=torch.int64),
         scans=torch.from_numpy(np.stack([one for _, one in scans]) if scans else empty.astype(np.float32)),
         scanned=torch.tensor([n for n, _ in scans], dtype=torch.int64),
-        levels=torch.from_numpy(np.stack([_level_table(given, rng) for given in levels or [None] * len(shown)])),
+        levels=torch.from_numpy(np.stack(tables)),
+        wholes=torch.from_numpy(wholes),
         solid=torch.from_numpy(solid),
         shell_px=torch.from_numpy(shell_px),
         seed=int(rng.integers(2**62)),
@@ -88,14 +97,13 @@ def render(sketch: Sketch, device: str | torch.device = "cpu") -> Tensor:
     """Grey levels (B, S, S) uint8 of a sketch, made and left on a device."""
     rng, noise = np.random.default_rng(sketch.seed), torch.Generator(device).manual_seed(sketch.seed)
     count, side_px = len(sketch.levels), sketch.slabs.shape[-1]
-    slabs, owners = sketch.slabs.to(device), sketch.owners.to(device)
-    labels = slabs.long()
+    labels, owners = sketch.slabs.to(device).long(), sketch.owners.to(device)
     roughness = _tensor(rng.uniform(0.0, 1.0, (count, 256)), device)
     texture = _texture(count, side_px, rng, noise)  # (B, S, S)
     drawn = _look_up(sketch.levels.to(device)[owners], labels)
     drawn = drawn * (1 + _look_up(roughness[owners], labels) * texture[owners])  # (N, S, S)
     cortex = _tensor(rng.uniform(0, 0.25, count), device)
-    drawn = torch.where(_shells(sketch, slabs, owners), cortex[owners, None, None], drawn)
+    drawn = torch.where(_shells(sketch, labels, owners), cortex[owners, None, None], drawn)
     images = torch.zeros((count, side_px, side_px), device=device).index_add_(0, owners, drawn)
     images = images / torch.bincount(owners, minlength=count).clamp(min=1)[:, None, None]
     images[sketch.scanned.to(device)] = sketch.scans.to(device)
@@ -115,12 +123,12 @@ def degrade(images: Tensor, rng: np.random.Generator, noise: torch.Generator | N
     """
     noise = noise or torch.Generator(images.device).manual_seed(int(rng.integers(2**62)))
     count, side_px, device = len(images), images.shape[-1], images.device
-    images = _blurred(images, _tensor(rng.uniform(0.3, 1.1, (2, count)), device))
+    images = _blurred(images, _tensor(rng.uniform(0.3, 1.6, (2, count)), device))
     for factor in (2, 3):
         chosen = _tensor(rng.random(count), device) < 0.125
         images = torch.where(chosen[:, None, None], _coarsened(images, factor), images)
     bias = smooth_fields(count, side_px, rng.uniform(0.4, 0.9, count), noise)
-    images = images * torch.exp(_column(rng.uniform(0, 0.35, count), device) * bias)
+    images = images * torch.exp(_column(rng.uniform(0, 0.6, count), device) * bias)
     strong = rng.random(count) < 0.2
     deviation = _column(np.where(strong, rng.uniform(0.04, 0.13, count), rng.uniform(0.0, 0.05, count)), device)
     real, imaginary = torch.randn((2, *images.shape), generator=noise, device=device) * deviation
@@ -148,8 +156,8 @@ def _texture(count: int, side_px: int, rng: np.random.Generator, noise: torch.Ge
     fine = smooth_fields(count, side_px, rng.uniform(0.01, 0.05, count), noise)
     wide = smooth_fields(count, side_px, rng.uniform(0.05, 0.3, count), noise)
     return (
-        _column(rng.uniform(0.0, 0.12, count), noise.device) * fine
-        + _column(rng.uniform(0.0, 0.15, count), noise.device) * wide
+        _column(rng.uniform(0.0, 0.2, count), noise.device) * fine
+        + _column(rng.uniform(0.0, 0.3, count), noise.device) * wide
     )
 
 
@@ -163,15 +171,17 @@ def _level_table(levels: Levels | None, rng: np.random.Generator) -> NDArray[np.
     return table
 
 
-def _shells(sketch: Sketch, slabs: Tensor, owners: Tensor) -> Tensor:
-    """Where slabs (N, S, S) show cortical bone, bool."""
-    width_px = sketch.shell_px.to(slabs.device)[owners, None, None]
-    edge = _wider(slabs.float()) != -_wider(-slabs.float())  # a neighbour has another label
+def _shells(sketch: Sketch, labels: Tensor, owners: Tensor) -> Tensor:
+    """Where slabs of labels (N, S, S) show cortical bone, bool."""
+    device = labels.device
+    wholes = _look_up(sketch.wholes.to(device)[owners], labels)
+    width_px = sketch.shell_px.to(device)[owners, None, None]
+    edge = _wider(wholes.float()) != -_wider(-wholes.float())  # a neighbour has another label
     shell = edge
     for reached in range(2, int(sketch.shell_px.max()) + 1):
         edge = _wider(edge.float()) > 0
         shell = torch.where(width_px >= reached, edge, shell)
-    return shell & _look_up(sketch.solid.to(slabs.device)[owners], slabs.long())
+    return shell & _look_up(sketch.solid.to(device)[owners], wholes.long())
 
 
 def _wider(values: Tensor) -> Tensor:

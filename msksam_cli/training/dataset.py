@@ -14,9 +14,11 @@ from torch.utils.data import Dataset
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.phantom.tissues import TUMOUR
 from msksam_cli.training.contrast import Levels, Sketch, render, sketch_images
-from msksam_cli.training.planes import Plane, cut_plane, random_shapes, with_lesions
+from msksam_cli.training.planes import Plane, cut_plane, random_shapes, with_lesions, with_mottles
 from msksam_cli.training.questions import Question, sample_questions
 from msksam_cli.training.scanned import ScannedSlice, cut_scanned
+
+_MOTTLED_SHARE = 0.5
 
 LevelsOf = Callable[[np.random.Generator], Levels | None]
 
@@ -143,6 +145,8 @@ class PhantomBatches(Dataset[Batch]):
             shapes = random_shapes(self._side_px, rng)
             return shapes, shapes, None
         plane = cut_plane(self._label_maps[int(rng.integers(len(self._label_maps)))], self._side_px, rng)
+        if rng.random() < _MOTTLED_SHARE:
+            plane = with_mottles(plane, rng)
         if rng.random() < self._lesion_share:
             plane = with_lesions(plane, TUMOUR, rng)
         return plane, plane, self._levels(rng)

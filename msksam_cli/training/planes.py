@@ -21,7 +21,8 @@ Labels = NDArray[np.uint8]
 _MAX_TILT_DEG = 12.0
 _FIELD_MM = (70.0, 330.0)
 _BEYOND = 1.15
-_SLAB_MM = (0.0, 4.0)
+_SLAB_MM = (0.0, 8.0)
+_STEP_MM = 2.0
 _THIN_GROUPS = frozenset({"cartilage", "meniscus", "ligament", "skin"})
 _SHELL_GROUPS = frozenset({"bone", "vertebra"})
 
@@ -72,6 +73,7 @@ _GROUP_WEIGHT = {
 _FIRST_SHAPE = 160
 _REACH = 1.8
 _SOFT_PX = 0.6
+_MOTTLED_SHARE = 0.35
 _FIRST_PART, _LAST_PART = 200, 255
 
 
@@ -87,7 +89,7 @@ def cut_plane(label_map: LabelMap, side_px: int, rng: np.random.Generator) -> Pl
     reach_mm = np.maximum(extent_mm / 2 - 12.0, 0.0) * np.array([0.75, 0.75, 0.85])
     centre_mm = label_map.grid.centre_mm + rng.uniform(-1, 1, 3) * reach_mm * _toward_centre(rng)
     thickness_mm = rng.uniform(*_SLAB_MM)
-    depths_mm = np.array([0.0]) if thickness_mm < 1.0 else np.linspace(-0.5, 0.5, 3) * thickness_mm
+    depths_mm = np.linspace(-0.5, 0.5, 1 + 2 * round(thickness_mm / _STEP_MM / 2 + 0.25)) * thickness_mm
     cut_px = min(side_px, round(side_px * pixel_mm / min(label_map.grid.spacing_mm)))
     steps_mm = (np.arange(cut_px) - (cut_px - 1) / 2) * pixel_mm * side_px / cut_px
     slabs = _labels_at(label_map, centre_mm, axes, (depths_mm, steps_mm, steps_mm))
@@ -194,7 +196,15 @@ def random_shapes(side_px: int, rng: np.random.Generator) -> Plane:
     plane = Plane(
         labels[None], 100.0 / side_px, shelled, frozenset(), {_FIRST_SHAPE + shape: 1.0 for shape in range(count)}
     )
-    mottled = [_FIRST_SHAPE + shape for shape in range(count) if rng.random() < 0.35]
+    return with_mottles(plane, rng)
+
+
+def with_mottles(plane: Plane, rng: np.random.Generator) -> Plane:
+    """The plane with regions of other grey levels inside a third of what can be asked for, as tissue seldom is even."""
+    present = np.flatnonzero(np.bincount(plane.truth.ravel(), minlength=256))
+    mottled = [
+        int(label) for label in present if plane.weights.get(int(label), 0) > 0 and rng.random() < _MOTTLED_SHARE
+    ]
     return _with_parts(plane, mottled, rng)
 
 

@@ -34,7 +34,7 @@ def test_given_levels_decide_which_tissue_is_brighter():
     brighter = 0
     for seed in range(20):
         image = render_plane(_plane(), np.random.default_rng(seed), {1: 0.15, 2: 0.9}).astype(float)
-        brighter += image[30:40, 30:40].mean() > image[30:40, 8:18].mean()
+        brighter += image[14:46, 26:30].mean() > image[14:46, 18:22].mean()
     assert brighter == 20
 
 
@@ -73,6 +73,23 @@ def test_a_shell_is_a_dark_rim_inside_its_bone_as_wide_as_millimetres_say():
         rim, middle, outside = image[16, 20:44].mean(), image[24:40, 24:40].mean(), image[10, 20:44].mean()
         darker += rim < 0.8 * min(middle, outside)
     assert darker >= 6
+
+
+def test_parts_of_a_bone_are_drawn_without_shells_of_their_own():
+    labels = np.ones((64, 64), np.uint8)
+    labels[8:56, 8:56] = 2
+    labels[24:40, 24:40] = 200
+    levels = {1: 1.0, 2: 1.0, 200: 1.0}
+    plane = Plane(labels[None], 1.0, frozenset({2}), frozenset(), {}, {200: 2})
+    rims = []
+    for seed in range(12):
+        image = render_plane(plane, np.random.default_rng(seed), levels).astype(float)
+        rims.append(
+            (image[24, 26:38].mean() / image[18, 26:38].mean(), image[8, 12:52].mean() / image[13, 12:52].mean())
+        )
+    inner, outer = np.median(rims, axis=0)
+    assert inner > 0.85
+    assert outer < 0.7
 
 
 def test_scans_stand_where_they_were_shown_among_planes_and_alone():

@@ -8,7 +8,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.terminology import TISSUES as TISSUES_OF_ALL_REGIONS
 from msksam_cli.core.tissues import Tissue, TissueTable, default_table
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.training.planes import cut_plane, random_shapes, smooth_noise, with_lesions
+from msksam_cli.training.planes import cut_plane, random_shapes, smooth_noise, with_lesions, with_mottles
 
 TISSUES = TissueTable(
     (Tissue(1, "femur", group="bone"), Tissue(2, "cartilage", group="cartilage"), Tissue(3, "skin", group="skin"))
@@ -30,7 +30,7 @@ def test_a_plane_is_square_of_the_asked_side_and_the_same_for_the_same_state(blo
         plane = cut_plane(block, side_px, np.random.default_rng(5))
         again = cut_plane(block, side_px, np.random.default_rng(5))
         assert plane.slabs.shape[1:] == (side_px, side_px)
-        assert plane.slabs.shape[0] in (1, 3)
+        assert plane.slabs.shape[0] in (1, 3, 5)
         assert plane.slabs.dtype == np.uint8
         np.testing.assert_array_equal(plane.slabs, again.slabs)
         np.testing.assert_array_equal(plane.truth, plane.slabs[plane.slabs.shape[0] // 2])
@@ -111,6 +111,17 @@ def test_parts_have_labels_of_their_own_in_what_is_drawn_and_count_to_their_whol
         assert not set(plane.whole_of) & set(np.unique(plane.truth))
         for part, whole in plane.whole_of.items():
             assert (plane.truth[drawn == part] == whole).all()
+
+
+def test_mottles_change_what_is_drawn_and_nothing_of_the_truth(block):
+    changed = 0
+    for seed in range(12):
+        plane = cut_plane(block, 48, np.random.default_rng(seed))
+        mottled = with_mottles(plane, np.random.default_rng(seed))
+        np.testing.assert_array_equal(mottled.truth, plane.truth)
+        assert set(mottled.whole_of.values()) <= {1, 2}
+        changed += not np.array_equal(mottled.slabs, plane.slabs)
+    assert changed >= 4
 
 
 def test_lesions_lie_in_the_body_and_are_asked_for(block):

@@ -29,7 +29,20 @@ def test_as_many_questions_as_asked_for_each_about_one_piece_of_one_tissue():
         assert len(questions) == 5
         for question in questions:
             assert question.mask.sum() >= 12
-            assert set(plane.truth[question.mask].tolist()) == {question.label}
+            assert np.mean(plane.truth[question.mask] == question.label) > 0.8
+
+
+def test_streaks_and_specks_belong_to_the_tissue_they_lie_in_and_a_cavity_does_not():
+    labels = np.zeros((80, 80), np.uint8)
+    labels[10:70, 10:70] = 1
+    labels[20:60, 30:32] = 2
+    labels[64, 12:68:7] = 2
+    labels[25:55, 36:66] = 3
+    (question,) = sample_questions(_plane(labels, weights={1: 1.0}), 1, np.random.default_rng(0))
+    assert question.mask[20:60, 30:32].all()
+    assert question.mask[64, 10:70].all()
+    assert not question.mask[28:52, 39:63].any()
+    assert not question.mask[:9].any()
 
 
 def test_points_called_inside_lie_in_the_mask_and_the_others_do_not():
