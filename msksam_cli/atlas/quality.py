@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msksam_cli.atlas.build import Alignment, Naming, Report, Sums, atlas_from_sums
+from msksam_cli.atlas.coarse_fit import COARSE_SIMILARITY, coarse_fit
 from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.atlas.priors import prompts_from_priors, strongest_tissue
-from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.core.slicing import plane_axes, take_slice
 from msksam_cli.core.volume import LabelMap
@@ -47,6 +48,8 @@ class QualityCard:
         tissues: label value → quality.
         similarity_mean: mean similarity of the placements.
         similarity_least: the least of them.
+        coarse_similarity_mean: mean similarity of coarse fits, each case left out once; choosing among atlases
+            compares with it.
         left_out: number of cases left out, one by one.
         doubtful: number of placements the fit itself called doubtful.
     """
@@ -54,6 +57,7 @@ class QualityCard:
     tissues: Mapping[int, TissueQuality] = field(default_factory=dict)
     similarity_mean: float = 0.0
     similarity_least: float = 0.0
+    coarse_similarity_mean: float = 0.0
     left_out: int = 0
     doubtful: int = 0
 
@@ -61,14 +65,18 @@ class QualityCard:
 def leave_one_out(
     alignment: Alignment, sums: Sequence[Sums], everything: Sums, naming: Naming, *, most: int, report: Report = str
 ) -> QualityCard:
-    """The quality card over at most `most` cases spread evenly; needs at least three cases to say anything."""
+    """The quality card over at most `most` cases spread evenly, coarse fits over all; empty for under three cases."""
     count = len(alignment.cases)
     chosen = sorted({round(n) for n in np.linspace(0, count - 1, min(most, count))}) if count > 2 else []
     scores: dict[int, list[tuple[float, float]]] = {}
     fits = []
+
+    def without(number: int) -> Atlas:
+        return atlas_from_sums(alignment, everything.plus(sums[number], -1.0), naming)
+
     for position, number in enumerate(chosen, start=1):
         report(f"leave one out, case {position} of {len(chosen)}")
-        atlas = atlas_from_sums(alignment, everything.plus(sums[number], -1.0), naming)
+        atlas = without(number)
         case = alignment.cases[number]
         placed = place_atlas(atlas, case.volume)
         fits.append(placed.fit)
@@ -76,10 +84,13 @@ def leave_one_out(
             scores.setdefault(index, []).append(score)
     if not fits:
         return QualityCard()
+    report("coarse fits")
+    coarse = [coarse_fit(without(number), case.volume).similarity for number, case in enumerate(alignment.cases)]
     return QualityCard(
         tissues={index: _summary(pairs) for index, pairs in sorted(scores.items())},
         similarity_mean=float(np.mean([fit.similarity for fit in fits])),
         similarity_least=float(min(fit.similarity for fit in fits)),
+        coarse_similarity_mean=float(np.mean(coarse)),
         left_out=len(fits),
         doubtful=sum(not fit.reliable for fit in fits),
     )
@@ -92,6 +103,7 @@ def card_values(card: QualityCard) -> dict[str, object]:
         "doubtful": card.doubtful,
         "similarity_mean": round(card.similarity_mean, 4),
         "similarity_least": round(card.similarity_least, 4),
+        COARSE_SIMILARITY: round(card.coarse_similarity_mean, 4),
         "tissues": {
             str(index): {
                 "dice_mean": round(quality.dice_mean, 4),

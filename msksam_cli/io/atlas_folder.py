@@ -12,8 +12,9 @@ import hashlib
 import io
 import tomllib
 import zipfile
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,25 @@ from msksam_cli.io.toml_text import toml_text
 MANIFEST, TABLE, ARRAYS = "atlas.toml", "tissues.tsv", "priors.npz"
 FORMAT = 1
 _HASH_KEY = "sha256 = "
+
+
+@dataclass(frozen=True)
+class AtlasHeader:
+    """What an atlas says of itself, without its arrays: enough to choose among many.
+
+    Attributes:
+        folder: where it lies.
+        name: such as "knee-v1".
+        body_part: lower case, "" when it does not say.
+        tissues: names of its label values.
+        sha256: hash over its files.
+    """
+
+    folder: Path
+    name: str
+    body_part: str
+    tissues: TissueTable
+    sha256: str
 
 
 def write_atlas(folder: Path, atlas: Atlas) -> Atlas:
@@ -59,23 +79,21 @@ def read_atlas(folder: Path) -> Atlas:
     Raises:
         AtlasError: a file is missing, damaged or contradicts another.
     """
-    folder = Path(folder)
-    try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        table, arrays = (folder / TABLE).read_bytes(), (folder / ARRAYS).read_bytes()
-    except (OSError, UnicodeDecodeError) as error:
-        raise AtlasError(
-            f"{folder.name} is no atlas: {MANIFEST}, {TABLE} or {ARRAYS} cannot be read",
-            "Name a folder written by `msksam atlas build`",
-        ) from error
-    first, _, body = text.partition("\n")
-    digest = _digest(body, table, arrays)
-    if first != f'{_HASH_KEY}"{digest}"':
-        raise AtlasError(f"atlas {folder.name} is damaged: its files do not match their sha256", "Build it again")
-    try:
-        return _decoded(tomllib.loads(body), read_tissue_table(folder / TABLE), arrays, digest)
-    except (KeyError, TypeError, ValueError, InputError, zipfile.BadZipFile) as error:
-        raise AtlasError(f"atlas {folder.name} contradicts itself: {error}", "Build it again") from error
+    files = _verified(Path(folder))
+    with _contradictions_refused(files.folder):
+        return _decoded(files.manifest, files.tissues, files.arrays, files.digest)
+
+
+def read_atlas_header(folder: Path) -> AtlasHeader:
+    """What the atlas in a folder says of itself; its hash is checked, its arrays are not decoded.
+
+    Raises:
+        AtlasError: a file is missing, damaged or contradicts another.
+    """
+    files = _verified(Path(folder))
+    with _contradictions_refused(files.folder):
+        name, body_part = files.manifest["name"], files.manifest["body_part"]
+    return AtlasHeader(files.folder, name, body_part, files.tissues, files.digest)
 
 
 def user_atlas_folder() -> Path:
@@ -111,6 +129,43 @@ def find_atlas(name: str) -> Path:
     raise AtlasError(
         f"no atlas {Path(name).name!r}", f"Use one of {', '.join(known) or '(none installed)'} or a folder"
     )
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The contents of an atlas's folder, which match their hash."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tissues: TissueTable
+    arrays: bytes
+    digest: str
+
+
+def _verified(folder: Path) -> _Files:
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        table, arrays = (folder / TABLE).read_bytes(), (folder / ARRAYS).read_bytes()
+    except (OSError, UnicodeDecodeError) as error:
+        raise AtlasError(
+            f"{folder.name} is no atlas: {MANIFEST}, {TABLE} or {ARRAYS} cannot be read",
+            "Name a folder written by `msksam atlas build`",
+        ) from error
+    first, _, body = text.partition("\n")
+    digest = _digest(body, table, arrays)
+    if first != f'{_HASH_KEY}"{digest}"':
+        raise AtlasError(f"atlas {folder.name} is damaged: its files do not match their sha256", "Build it again")
+    with _contradictions_refused(folder):
+        return _Files(folder, tomllib.loads(body), read_tissue_table(folder / TABLE), arrays, digest)
+
+
+@contextmanager
+def _contradictions_refused(folder: Path) -> Iterator[None]:
+    """Turn what goes wrong while an atlas is decoded into a refusal of that atlas."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, InputError, zipfile.BadZipFile) as error:
+        raise AtlasError(f"atlas {folder.name} contradicts itself: {error}", "Build it again") from error
 
 
 def _manifest(atlas: Atlas) -> dict[str, object]:

@@ -12,11 +12,12 @@ from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError, InputError, UsageError
-from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas
+from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas, read_atlas_header
 from msksam_cli.io.cases import CaseFiles, find_cases
 from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.regrid import reordered_labels
+from msksam_cli.pipeline.atlas_choice import best_fitting
 from msksam_cli.pipeline.build_atlas import LABEL_HASHES
 from msksam_cli.pipeline.label_matching import ValueNames, value_names
 
@@ -49,7 +50,8 @@ def labelled_set(
 
     Args:
         folder: images/ and labels/ with equal names, or imagesTr/ and labelsTr/.
-        atlas: name or folder of an atlas, or "auto" for the installed one that knows most of the set's tissues.
+        atlas: name or folder of an atlas, or "auto" for the installed one that knows most of the set's tissues and, of
+            several, fits its first case best.
         tissues: names of tissues or groups, or "all".
         names: names of the label values, "1=femur,2=tibia" or a TSV file; "" looks for labels.tsv in the folder.
 
@@ -65,7 +67,7 @@ def labelled_set(
             "nothing names the label values of these cases", "Give --map, put a labels.tsv there, or name the atlas"
         )
     present = {index for files in found.cases for index in read_label_map(files.labels).tissues.indices}
-    chosen = _chosen(atlas, given, present)
+    chosen = read_atlas(find_atlas(atlas)) if atlas != "auto" else _chosen(given or {}, present, found.cases[0])
     by_value = given if given is not None else {t.index: t.name for t in chosen.tissues}
     labelled = {by_value[value] for value in present if value in by_value}
     wanted = TissueTable(tuple(t for t in chosen.tissues.select(tissues) if t.name in labelled))
@@ -106,14 +108,17 @@ def read_case(files: CaseFiles, labelled: LabelledSet) -> tuple[Volume, LabelMap
     return volume, LabelMap(lookup[truth.values], volume.grid, labelled.tissues)
 
 
-def _chosen(atlas: str, names: ValueNames | None, present: set[int]) -> Atlas:
-    if atlas != "auto":
-        return read_atlas(find_atlas(atlas))
-    wanted = {(names or {}).get(value, "") for value in present}
-    installed = [read_atlas(folder) for folder in list_atlases().values()]
+def _chosen(names: ValueNames, present: set[int], first: CaseFiles) -> Atlas:
+    """The installed atlas that knows most of the set's tissues; of several, the one that fits its first case best."""
+    labelled = {names.get(value, "") for value in present}
+    installed = [read_atlas_header(folder) for folder in list_atlases().values()]
     if not installed:
         raise InputError("no atlas is installed", "Build one with `msksam atlas build`")
-    return max(installed, key=lambda one: len(wanted & {tissue.name for tissue in one.tissues}))
+    known = [len(labelled & {tissue.name for tissue in header.tissues}) for header in installed]
+    best = [header for header, count in zip(installed, known, strict=True) if count == max(known)]
+    if len(best) == 1 or not max(known):
+        return read_atlas(best[0].folder)
+    return best_fitting(best, read_volume(first.image)[0])[0]
 
 
 def _notes(without_labels: tuple[str, ...], labelled: set[str], atlas: Atlas, seen: frozenset[str]) -> tuple[str, ...]:

@@ -119,6 +119,10 @@ def is_done(record: CaseRecord | None, run_folder: Path, setup: str, inputs: str
 def write_tables(run_folder: Path, tissues: TissueTable) -> None:
     """Rebuild metrics.csv and qc.csv from all records, and the label tables.
 
+    Args:
+        run_folder: of the run.
+        tissues: all that a case might be asked for; the tables name those that one was, and all before the first.
+
     Raises:
         EnvironmentFault: a file cannot be written.
     """
@@ -127,6 +131,8 @@ def write_tables(run_folder: Path, tissues: TissueTable) -> None:
         records = found
         write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in found for row in record.metrics])
         write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in found for row in record.flags])
+    asked = {row["tissue"] for record in records or () for row in record.metrics}
+    tissues = TissueTable(tuple(tissue for tissue in tissues if tissue.name in asked)) if asked else tissues
     write_tissue_table(run_folder / "labels.tsv", tissues)
     write_itksnap_labels(run_folder / "labels.label.txt", tissues)
     write_slicer_colors(run_folder / "labels.ctbl", tissues)

@@ -15,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from msksam_cli import __version__
+from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.series import Series, StudyScan
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
@@ -31,10 +32,11 @@ from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
+from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.models import load_model
-from msksam_cli.pipeline.prompt_source import PromptSource, atlas_for, case_inputs_sha256, given_prompts, prompt_source
+from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
@@ -81,8 +83,10 @@ class SegmentRun:
         folder: where its results are.
         scan: what the study held.
         outcomes: one per case of this shard, in order of case.
-        planned: cases a dry run would have segmented, with what would be asked.
+        planned: cases a dry run would have segmented, with what would be asked; what it would have refused is in
+            `outcomes`.
         seconds: of the whole run.
+        is_dry: whether nothing was done but planning.
     """
 
     folder: Path
@@ -90,6 +94,7 @@ class SegmentRun:
     outcomes: tuple[SeriesOutcome, ...]
     planned: tuple[str, ...] = ()
     seconds: float = 0.0
+    is_dry: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -132,9 +137,10 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     source = prompt_source(options)
     folder = options.output_folder
     if options.dry_run:
-        names = ", ".join(tissue.name for tissue in source.tissues)
-        planned = tuple(f"{series.case}: {names}" for series in cases)
-        return SegmentRun(folder, scan, (), planned, time.monotonic() - started)
+        plans = [_plan(series, source) for series in cases]
+        planned = tuple(plan for plan in plans if isinstance(plan, str))
+        refused = tuple(plan for plan in plans if isinstance(plan, Failed))
+        return SegmentRun(folder, scan, refused, planned, time.monotonic() - started, is_dry=True)
     setup = _setup(options, source)
     job = _Job(folder, options, source, setup, _plain_setup(options, source, setup))
     _prepare_folder(folder, job.setup_sha256, options.overwrite)
@@ -166,6 +172,19 @@ def _echo_order(series: Series) -> float:
     return math.inf if series.echo_time_ms is None else series.echo_time_ms
 
 
+def _plan(series: Series, source: PromptSource) -> str | Failed:
+    """What would be asked of a case, without looking at its voxels."""
+    if source.shelf is None:
+        return f"{series.case}: {', '.join(tissue.name for tissue in source.tissues)}"
+    try:
+        headers = source.shelf.candidates(series.body_part)
+    except AtlasError as error:
+        return Failed(series.case, str(error))
+    names = dict.fromkeys(t.name for header in headers for t in header.tissues.select(source.shelf.wanted))
+    atlases = " or ".join(header.name for header in headers)
+    return f"{series.case}: {', '.join(names)} by atlas {atlases}{', as fits best' if len(headers) > 1 else ''}"
+
+
 def _outcome(series: Series, job: _Job) -> SeriesOutcome:
     """The study loop's one attempt at a case: its failure is recorded, a fault of the machine ends the run."""
     try:
@@ -184,12 +203,16 @@ def _outcome(series: Series, job: _Job) -> SeriesOutcome:
 
 
 def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
-    started = time.monotonic()
-    volume, form = read_series(series)
-    read_s = time.monotonic() - started
-    segmentation = _segmentation(series, volume, job)
+    before = Tally()
+    with before.timed("read"):
+        volume, form = read_series(series)
+    with before.timed("choose"):
+        choice = job.source.shelf.choose(volume) if job.source.shelf else None
+    if choice:
+        job = replace(job, setup=replace(job.setup, tissues=choice.tissues))
+    segmentation = _segmentation(series, volume, choice, job)
     tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
-    tally.seconds["read"] = read_s
+    tally.seconds |= before.seconds
     with tally.timed("measure"):
         agreement = prior_agreement(segmentation.labels, placed, wanted.indices) if placed else {}
         flags = quality_flags(segmentation.labels, placed, agreement, volume_side=volume.side, wanted=wanted.indices)
@@ -202,7 +225,7 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
             volume.side or (placed.side if placed else ""),
         )
     with tally.timed("write"):
-        outputs = _write_case(_CaseFiles(series, volume, form, segmentation), job)
+        outputs = _write_case(_CaseFiles(series, volume, form, segmentation, choice), job)
     return CaseRecord(
         case=series.case,
         setup_sha256=job.setup_sha256,
@@ -210,12 +233,17 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
         outputs=outputs,
         metrics=[measure.row(series.case) for measure in measures],
         flags=[flag.row(series.case) for flag in flags],
-        fit={**asdict(placed.fit), "atlas": placed.atlas_name, "side": placed.side} if placed else {},
+        fit=_fit(placed, choice) if placed and choice else {},
         seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
         slices_encoded=tally.slices_encoded,
         slices_cached=tally.slices_cached,
         prompts=len(segmentation.prompts),
     )
+
+
+def _fit(placed: PlacedAtlas, choice: AtlasChoice) -> dict[str, object]:
+    """How the atlas lies and why it was taken, as plain values."""
+    return {**asdict(placed.fit), "atlas": placed.atlas_name, "atlas_reason": choice.reason, "side": placed.side}
 
 
 def _refuse_doubts(flags: Sequence[Flag], strict: bool) -> None:
@@ -224,9 +252,9 @@ def _refuse_doubts(flags: Sequence[Flag], strict: bool) -> None:
         raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
 
 
-def _segmentation(series: Series, volume: Volume, job: _Job) -> Segmentation:
-    if job.source.atlases:
-        return segment_with_atlas(volume, atlas_for(volume, job.source.atlases), job.setup)
+def _segmentation(series: Series, volume: Volume, choice: AtlasChoice | None, job: _Job) -> Segmentation:
+    if choice:
+        return segment_with_atlas(volume, choice.atlas, job.setup)
     tally = Tally()
     with tally.timed("prompts"):
         prompts = given_prompts(series, volume, job.options, job.source)
@@ -255,6 +283,7 @@ class _CaseFiles:
     volume: Volume
     form: NiftiForm
     segmentation: Segmentation
+    choice: AtlasChoice | None
 
 
 def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
@@ -266,6 +295,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         "model_sha256": job.setup.model.weights_sha256,
         "atlas": placed.atlas_name if placed else "",
         "atlas_sha256": placed.atlas_sha256 if placed else "",
+        "atlas_reason": case.choice.reason if case.choice else "",
     }
     labels, prompts, figure, image = _case_files(name)
     write_label_map(job.folder / labels, done.labels, case.form)
@@ -315,7 +345,7 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
         "encoder_sha256": setup.model.encoder_sha256,
         "device": setup.model.device.partition(":")[0],
         "precision": setup.model.precision,
-        "atlas": ",".join(atlas.name for atlas in source.atlases),
+        "atlas": ",".join(source.shelf.names) if source.shelf else "",
         "prompts": options.prompts.partition(":")[0],
         "prompts_sha256": source.sha256,
         "prompt_kind": options.prompt_kind,

@@ -11,9 +11,10 @@ from msksam_cli.pipeline.segment import Failed, Segmented, SegmentRun
 
 
 def run_text(run: SegmentRun) -> str:
-    """A line per case, what failed, and a summary."""
-    if run.planned:
-        return "\n".join([*(f"would segment  {line}" for line in run.planned), f"into {run.folder}"])
+    """A line per case, what failed, and a summary; of a dry run what would be done and what would be refused."""
+    if run.is_dry:
+        refused = (f"would refuse   {one.case}: {one.reason}" for one in run.outcomes if isinstance(one, Failed))
+        return "\n".join([*(f"would segment  {line}" for line in run.planned), *refused, f"into {run.folder}"])
     lines = [_outcome_line(outcome) for outcome in run.outcomes]
     lines += [f"refused    {refusal}" for refusal in run.scan.refused]
     done = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]

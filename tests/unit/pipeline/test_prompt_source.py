@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from msksam_cli.core.series import Series
-from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError, InputError, UsageError
 from msksam_cli.io import atlas_folder
 from msksam_cli.io.atlas_folder import read_atlas, write_atlas
 from msksam_cli.io.nifti import read_label_map, read_volume
-from msksam_cli.pipeline.prompt_source import atlas_for, case_inputs_sha256, given_prompts, prompt_source
+from msksam_cli.pipeline.prompt_source import case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
 
@@ -46,7 +45,7 @@ def test_an_atlas_is_taken_by_name_by_folder_or_because_it_knows_the_tissues(ins
     for atlas in ("auto", "knee-x", str(small_atlas)):
         source = prompt_source(_options(tmp_path, atlas=atlas, tissues=("tibia",)))
         assert source.tissues.indices == (5,)
-        assert len(source.atlases) == 1
+        assert len(source.shelf.names) == 1
 
 
 def test_without_an_atlas_or_the_tissue_the_refusal_says_so(installed, tmp_path):
@@ -59,18 +58,6 @@ def test_without_an_atlas_or_the_tissue_the_refusal_says_so(installed, tmp_path)
         prompt_source(_options(tmp_path, tissues=("humerus",), atlas="knee-x"))
     with pytest.raises(AtlasError, match=r"no atlas 'knee-y'.*knee-x"):
         prompt_source(_options(tmp_path, atlas="knee-y"))
-
-
-def test_of_atlases_that_agree_each_volume_gets_that_of_its_body_part(installed, tmp_path):
-    installed("a-hip", body_part="hip")
-    installed("b-knee", body_part="knee")
-    source = prompt_source(_options(tmp_path))
-    grid = read_atlas(tmp_path / "own" / "a-hip").grid
-    chosen = [
-        atlas_for(Volume(np.zeros(grid.shape, np.float32), grid, body_part=part), source.atlases).name
-        for part in ("knee", "hip", "", "shoulder")
-    ]
-    assert chosen == ["b-knee", "a-hip", "a-hip", "a-hip"]
 
 
 def test_atlases_that_number_the_same_tissues_differently_are_not_mixed(installed, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from msksam_cli.core.tissues import default_table
 from msksam_cli.io.atomic import atomic_path
+from msksam_cli.io.tables import read_tissue_table
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.pipeline import run_record
 from msksam_cli.pipeline.run_record import (
@@ -95,6 +96,14 @@ def test_tables_are_made_from_all_records_in_order_and_are_there_without_any(rec
     first = (tmp_path / "metrics.csv").read_bytes()
     write_tables(tmp_path, default_table([1]))
     assert (tmp_path / "metrics.csv").read_bytes() == first
+
+
+def test_label_tables_name_what_some_case_was_asked_for_and_everything_before_the_first(record, tmp_path):
+    write_tables(tmp_path, default_table([1, 2]))
+    assert read_tissue_table(tmp_path / "labels.tsv").indices == (1, 2)
+    write_record(tmp_path, record)
+    write_tables(tmp_path, default_table([1, 2]))
+    assert read_tissue_table(tmp_path / "labels.tsv").indices == (1,)
 
 
 def test_a_case_another_shard_finishes_while_tables_are_written_is_not_lost(record, tmp_path, monkeypatch):

@@ -14,9 +14,9 @@ def _record(case, flags=()):
     return CaseRecord(case, "s", "i", {}, metrics, [{"flag": f} for f in flags], slices_encoded=7, slices_cached=4)
 
 
-def _run(*outcomes, refused=(), planned=()):
+def _run(*outcomes, refused=(), planned=(), is_dry=False):
     scan = StudyScan((), tuple(refused), (FileRecord(Path("a"), "used"),))
-    return SegmentRun(Path("out"), scan, outcomes, planned, 1.26)
+    return SegmentRun(Path("out"), scan, outcomes, planned, 1.26, is_dry)
 
 
 def test_each_case_has_a_line_and_the_last_counts_slices_of_this_run_only():
@@ -44,8 +44,14 @@ def test_machines_get_the_same():
     assert told["refused"] == [{"case": "d", "reason": "cut short"}]
 
 
-def test_a_plan_names_cases_and_folder_and_no_counts():
-    assert run_text(_run(planned=("a: femur",))).splitlines() == ["would segment  a: femur", "into out"]
+def test_a_plan_names_cases_refusals_and_folder_and_no_counts():
+    run = _run(Failed("b", "no atlas shows the ankle"), planned=("a: femur",), is_dry=True)
+    assert run_text(run).splitlines() == [
+        "would segment  a: femur",
+        "would refuse   b: no atlas shows the ankle",
+        "into out",
+    ]
+    assert run.exit_code == 3
 
 
 def test_the_exit_code_is_3_as_soon_as_one_image_was_not_segmented():
