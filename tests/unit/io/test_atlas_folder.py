@@ -8,10 +8,11 @@ import pytest
 
 from msksam_cli.core.atlases import Atlas, Population
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.terminology import REGIONS, TISSUES, tissues_of
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.errors import AtlasError
 from msksam_cli.io import atlas_folder
-from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas, write_atlas
+from msksam_cli.io.atlas_folder import find_atlas, list_atlases, read_atlas, read_atlas_header, write_atlas
 
 SHAPE = (7, 8, 9)
 
@@ -90,10 +91,41 @@ def test_atlases_are_found_by_name_in_both_places_and_by_folder(tmp_path: Path, 
         find_atlas("elbow")
 
 
-def test_the_bundled_knee_is_sound_and_small() -> None:
-    folder = atlas_folder.bundled_atlas_folder() / "knee-v1"
+def test_a_header_is_what_the_atlas_says_of_itself_and_is_checked_like_it(tmp_path: Path) -> None:
+    written = write_atlas(tmp_path / "a", _atlas())
+    header = read_atlas_header(tmp_path / "a")
+    assert (header.folder, header.name, header.body_part) == (tmp_path / "a", "toy-v1", "knee")
+    assert (header.tissues, header.sha256) == (written.tissues, written.sha256)
+    (tmp_path / "a" / "priors.npz").write_bytes(b"changed")
+    with pytest.raises(AtlasError, match="a is damaged"):
+        read_atlas_header(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("region", "side", "tissues"),
+    [
+        ("knee", "right", {"femur", "tibia", "patella", "femoral-cartilage", "medial-meniscus"}),
+        ("thigh", "right", {"femur", "rectus-femoris", "semitendinosus", "femoral-vessels"}),
+        ("hip", "right", {"femur", "hip-bone", "femoral-head-cartilage", "gluteus-medius", "piriformis"}),
+        ("shoulder", "right", {"humerus", "scapula", "glenoid-labrum", "supraspinatus", "deltoid"}),
+        ("lumbar", "", {"l1-vertebral-body", "l5-vertebral-body", "disc-l4-l5", "spinal-canal", "left-psoas"}),
+    ],
+)
+def test_the_bundled_atlases_are_sound_and_small_and_hold_no_findings(
+    region: str, side: str, tissues: set[str]
+) -> None:
+    folder = atlas_folder.bundled_atlas_folder() / f"{region}-v1"
     atlas = read_atlas(folder)
-    assert (atlas.body_part, atlas.side) == ("knee", "right")
-    assert {"femur", "tibia", "patella", "femoral-cartilage", "medial-meniscus"} <= {t.name for t in atlas.tissues}
+    names = {t.name for t in atlas.tissues}
+    assert (atlas.body_part, atlas.side) == (region, side)
+    assert tissues <= names <= {t.name for t in tissues_of(region)}
+    assert all(atlas.tissues.by_index(index).name == TISSUES.by_index(index).name for index in atlas.tissues.indices)
+    assert min(float(p.max()) for p in atlas.probabilities.values()) >= 0.3
     assert sum(file.stat().st_size for file in folder.iterdir()) < 4e6
     assert tomllib.loads((folder / "atlas.toml").read_text())["provenance"]["quality"]["left_out"] > 0
+
+
+def test_the_bundled_atlases_are_one_to_a_region() -> None:
+    found = sorted(atlas_folder.bundled_atlas_folder().glob("*/atlas.toml"))
+    assert {read_atlas_header(manifest.parent).body_part for manifest in found} == set(REGIONS)
+    assert len(found) == len(REGIONS)

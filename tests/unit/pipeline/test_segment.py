@@ -428,6 +428,28 @@ def test_a_dry_run_says_what_would_be_done_and_writes_nothing(small_study, segme
     assert not (tmp_path / "cache").exists()
 
 
+def test_a_run_says_which_atlas_it_took_and_why(small_study, segment, small_atlas, tmp_path):
+    small_study.add("a")
+    planned = segment(dry_run=True, prompts="atlas", atlas=str(small_atlas))
+    assert planned.planned == ("a: femur, tibia by atlas two-bones",)
+    segment(prompts="atlas", atlas=str(small_atlas))
+    (done,) = json.loads((tmp_path / "out" / "run.json").read_text())["segmented"]
+    prompts = json.loads((tmp_path / "out" / "prompts" / "a.json").read_text())
+    assert (done["fit"]["atlas"], done["fit"]["atlas_reason"]) == ("two-bones", "named by the user")
+    assert (prompts["atlas"], prompts["atlas_reason"]) == ("two-bones", "named by the user")
+
+
+def test_a_series_of_another_body_part_than_the_tissues_fails_and_a_dry_run_foretells_it(synthetic, segment, tmp_path):
+    synthetic(tags={"BodyPartExamined": "KNEE"}).write(tmp_path / "knee")
+    planned = segment(study=tmp_path / "knee", tissues=("disc",), prompts="atlas", dry_run=True)
+    (refused,) = planned.outcomes
+    assert (planned.planned, planned.exit_code) == ((), 3)
+    run = segment(study=tmp_path / "knee", tissues=("disc",), prompts="atlas")
+    (failed,) = run.outcomes
+    assert failed == refused
+    assert "shows the knee, whose atlas has no 'disc': knee-v1 knows femur, tibia" in failed.reason
+
+
 def test_prompts_of_a_run_read_back_give_the_same_labels(small_study, segment, tmp_path):
     small_study.add("a")
     segment()
