@@ -11,11 +11,13 @@ from scipy import ndimage
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
-from msksam_cli.core.volume import Volume
+from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import AtlasError, UsageError
 from msksam_cli.io import atlas_folder
 from msksam_cli.io.atlas_folder import write_atlas
+from msksam_cli.io.nifti import form_from_grid, write_label_map, write_volume
 from msksam_cli.pipeline.atlas_choice import AtlasShelf, atlas_shelf
+from msksam_cli.pipeline.compare_set import labelled_set
 
 FEMUR, TIBIA = Tissue(1, "femur", group="bone"), Tissue(2, "tibia", group="bone")
 DISC, MUSCLE = Tissue(3, "disc-l1-l2", group="disc"), Tissue(4, "psoas", group="muscle")
@@ -153,3 +155,13 @@ def test_the_hash_of_a_shelf_holds_the_atlases_that_may_be_taken_and_no_others(t
     install("thigh-x", "thigh", FEMUR, TIBIA)
     assert three("femur").sha256 != before["femur"]
     assert three("disc").sha256 == before["disc"]
+
+
+@pytest.mark.parametrize("part", ["knee", "thigh"])
+def test_a_labelled_set_is_compared_with_the_atlas_that_fits_where_several_know_its_tissues(three, part, tmp_path):
+    three("femur")
+    volume = _volume(part)
+    femur = LabelMap(_masks(part, COARSE)[0].astype(np.uint8), COARSE, TissueTable((FEMUR,)))
+    write_volume(tmp_path / "set" / "images" / "a.nii.gz", volume, form_from_grid(COARSE))
+    write_label_map(tmp_path / "set" / "labels" / "a.nii.gz", femur, form_from_grid(COARSE))
+    assert labelled_set(tmp_path / "set", names="1=femur").atlas.name == f"{part}-x"
