@@ -61,10 +61,10 @@ COURSES = {
     ),
     "refined": Course(
         Recipe(
-            (Stage(128, 8, 4, 480), Stage(192, 4, 4, 240)),
-            learning_rate=2e-4,
-            warmup_steps=50,
-            decay_steps=660,
+            (Stage(128, 8, 4, 300), Stage(192, 4, 4, 160)),
+            learning_rate=8e-5,
+            warmup_steps=30,
+            decay_steps=430,
             ema_decay=0.99,
             save_every=20,
             log_every=20,

@@ -96,11 +96,15 @@ def _tile(mask: NDArray[np.bool_], pixel_mm: float, rng: np.random.Generator) ->
 
 
 def jittered_box(mask: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Box (4,) xyxy of a mask with each side moved by −5 … +10 % of its length and −0.7 … +1.5 pixels."""
+    """Box (4,) xyxy of a mask, missed as a person would, or too large as from an atlas.
+
+    Each side moves by −6 … +6 % of its length and −0.7 … +0.7 pixels, in half the boxes by up to +10 % and +1.5 pixels.
+    """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = np.array([columns[0], rows[0], columns[-1], rows[-1]], dtype=np.float32)
     size = np.array([columns.size, rows.size], dtype=np.float32)
-    outward = rng.uniform(-0.05, 0.10, 4) * np.tile(size, 2) + rng.uniform(-0.7, 1.5, 4)
+    share, pixels = (0.06, 0.7) if rng.random() < 0.5 else (0.10, 1.5)
+    outward = rng.uniform(-0.06, share, 4) * np.tile(size, 2) + rng.uniform(-0.7, pixels, 4)
     box += (outward * np.array([-1, -1, 1, 1])).astype(np.float32)
     limit = mask.shape[0] - 1
     box = np.clip(box, 0, limit)

@@ -73,6 +73,17 @@ def test_a_box_holds_most_of_its_mask_and_is_not_much_larger():
     assert 1.0 < np.median(sizes) < 1.5
 
 
+def test_boxes_are_missed_inwards_and_outwards_and_too_large_more_often():
+    mask = np.zeros((256, 256), bool)
+    mask[60:160, 80:180] = True
+    rng = np.random.default_rng(0)
+    outward = np.array([(jittered_box(mask, rng) - (80, 60, 179, 159)) * (-1, -1, 1, 1) for _ in range(400)])
+    assert -7 < outward.min() < -5.5
+    assert 10 < outward.max() < 12
+    assert 0 < np.mean(outward) < 2
+    assert 0.3 < np.mean(outward < 0) < 0.5
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_box_of_a_single_pixel_is_in_order_and_near_it(seed):
     mask = np.zeros((20, 20), bool)
