@@ -30,7 +30,14 @@ from msksam_cli.sam.choose import choose_mask
 from msksam_cli.sam.model import ARCHITECTURES, Architecture, Sam, build_sam, modeling
 from msksam_cli.sam.runtime import make_model
 from msksam_cli.sam.small_encoder import SmallEncoder
-from msksam_cli.training.bundled import COURSES, RANDOM_CONTRAST_SHARE, VOLUMES_SEED, region_bank, sequence_levels
+from msksam_cli.training.bundled import (
+    LESION_SHARE,
+    RANDOM_CONTRAST_SHARE,
+    RECIPE,
+    SHAPES_SHARE,
+    region_bank,
+    sequence_levels,
+)
 from msksam_cli.training.dataset import Batch, PhantomBatches
 from msksam_cli.training.loop import LOG_FILE, Recipe, Stage, train
 from msksam_cli.training.scanned import ScannedSlice, read_coloured_slices
@@ -67,9 +74,9 @@ class Trial:
     name: str
     architecture: Architecture = ARCHITECTURES["msksam_small"]
     side_px: int = SIDE_PX
-    shapes_share: float = COURSES["drawn"].shapes_share
+    shapes_share: float = SHAPES_SHARE
     scanned_share: float = 0.0
-    lesion_share: float = COURSES["drawn"].lesion_share
+    lesion_share: float = LESION_SHARE
     random_contrast_share: float = RANDOM_CONTRAST_SHARE
     regions: tuple[str, ...] = ()
 
@@ -150,7 +157,7 @@ def main() -> None:
     questions = questions_of(options.data, options.probe)
     for trial in TRIALS:
         if trial.name in options.only and trial.name not in {row["trial"] for row in kept(options.results)}:
-            volumes = region_bank(options.bank, options.each, VOLUMES_SEED, trial.regions)
+            volumes = region_bank(options.bank, options.each, RECIPE.seed, trial.regions)
             sam, rows = run(trial, volumes, scanned, options)
             keep(row_of(trial, sam, rows, questions, options), options.results)
     rows = kept(options.results)

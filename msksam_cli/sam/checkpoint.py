@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import pickle
 import re
 import struct
@@ -36,6 +37,7 @@ _UNREADABLE = (
 )  # fmt: skip  # whatever torch's reader trips over in bytes that are no checkpoint
 _HINT = "Get the file again, or choose another with --model"
 _CONTENT_KEY = "content_sha256"
+_THRESHOLD_KEY, _LARGEST_THRESHOLD = "mask_threshold", 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,24 @@ class Checkpoint:
         sam = build_sam(self.architecture, self.image_side_px, normalisation=normalisation)
         _check_tensors(self.architecture.name, sam.state_dict(), self.tensors)
         sam.load_state_dict(self.tensors)
+        sam.mask_threshold = self.mask_threshold
         return sam
+
+    @property
+    def mask_threshold(self) -> float:
+        """The logit above which a pixel is inside, 0 unless the checkpoint says otherwise.
+
+        Raises:
+            ModelError: what it says is no threshold.
+        """
+        text = self.metadata.get(_THRESHOLD_KEY, "0")
+        try:
+            threshold = float(text)
+        except ValueError:
+            threshold = math.nan
+        if not abs(threshold) <= _LARGEST_THRESHOLD:
+            raise ModelError(f"mask threshold {text!r} is no logit between ±{_LARGEST_THRESHOLD:g}", _HINT)
+        return threshold
 
 
 def parse_checkpoint(content: bytes, file_name: str) -> Checkpoint:
@@ -117,6 +136,8 @@ def dump_checkpoint(
         "name": name,
         "preprocessing": preprocessing,
     }
+    if sam.mask_threshold:
+        metadata[_THRESHOLD_KEY] = str(sam.mask_threshold)
     metadata[_CONTENT_KEY] = _content_sha256(metadata, tensors)
     return _with_sorted_header(dump_safetensors(tensors, metadata))
 

@@ -34,7 +34,8 @@ def decode_slice(
         chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere.
 
     Returns:
-        One `MaskPrediction` per prompt with four candidates: 0 is the decoder's single answer, 1 to 3 its
+        One `MaskPrediction` per prompt with four candidates, above 0 inside: the network's own `mask_threshold` is
+        taken off its logits. 0 is the decoder's single answer, 1 to 3 its
         alternatives for an ambiguous prompt.
 
     Raises:
@@ -85,8 +86,8 @@ def _decode_batch(
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
         )
-        logits = sam.postprocess_masks(low_res, frame.resized_shape, frame.slice_shape).cpu().numpy()
-        scores = iou_predictions.cpu().numpy()
+        logits = sam.postprocess_masks(low_res, frame.resized_shape, frame.slice_shape) - sam.mask_threshold
+        logits, scores = logits.cpu().numpy(), iou_predictions.cpu().numpy()
     return [
         MaskPrediction(logits[n].astype(np.float32), scores[n].astype(np.float32), prompt)
         for n, prompt in enumerate(prompts)

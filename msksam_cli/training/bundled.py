@@ -1,13 +1,12 @@
 """The bundled checkpoint's recipe.
 
-`python -m msksam_cli.training.bundled drawn FOLDER --checkpoint FILE` trains it, and resumes where it was killed.
+`python -m msksam_cli.training.bundled FOLDER --checkpoint FILE` trains it, and resumes where it was killed.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,59 +22,22 @@ from msksam_cli.sam.checkpoint import dump_checkpoint, parse_checkpoint
 from msksam_cli.sam.model import build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, train
-from msksam_cli.training.scanned import read_coloured_slices
 
+RECIPE = Recipe(
+    stages=(Stage(128, 96, 4, 1500), Stage(192, 64, 4, 700), Stage(256, 48, 4, 2180)),
+    learning_rate=6e-4,
+    warmup_steps=400,
+    decay_steps=2100,
+    ema_decay=0.999,
+    save_every=400,
+    log_every=20,
+)
+PEOPLE = 12
+SHAPES_SHARE = 0.3
+LESION_SHARE = 0.2
 RANDOM_CONTRAST_SHARE = 0.5
-
-
-@dataclass(frozen=True)
-class Course:
-    """One run: how it learns, and from what.
-
-    Attributes:
-        recipe: schedule and optimiser.
-        people: volumes of each region.
-        shapes_share: share of images that show random shapes.
-        lesion_share: share of anatomical planes with masses drawn into them.
-        scanned_share: share of images that show scanned slices, where there are any.
-    """
-
-    recipe: Recipe
-    people: int = 12
-    shapes_share: float = 0.3
-    lesion_share: float = 0.2
-    scanned_share: float = 0.0
-
-
-COURSES = {
-    "drawn": Course(
-        Recipe(
-            (Stage(128, 96, 4, 1500), Stage(192, 64, 4, 700), Stage(256, 48, 4, 2180)),
-            learning_rate=6e-4,
-            warmup_steps=400,
-            decay_steps=2100,
-            ema_decay=0.999,
-            save_every=400,
-            log_every=20,
-        )
-    ),
-    "refined": Course(
-        Recipe(
-            (Stage(128, 8, 4, 300), Stage(192, 4, 4, 160)),
-            learning_rate=8e-5,
-            warmup_steps=30,
-            decay_steps=430,
-            ema_decay=0.99,
-            save_every=20,
-            log_every=20,
-            seed=20261126,
-        ),
-        scanned_share=0.2,
-    ),
-}
-"""The checkpoint that ships: first drawn anatomy alone, hours of a CPU or minutes of a large GPU; then a short run."""
-
-VOLUMES_SEED = 20261124
+MASK_THRESHOLD = -0.5
+"""Fitted by benchmarks/mask_threshold.py on scanned slices that neither trained nor test the network."""
 
 # The knee's cartilage is what is thinnest, in mm.
 SPACING_MM = {"knee": 0.75, "shoulder": 1.0, "hip": 1.0, "lumbar": 1.0, "thigh": 1.0}
@@ -125,23 +87,16 @@ def sequence_levels(
 def main() -> None:
     """Train, or go on training, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("course", choices=tuple(COURSES))
     parser.add_argument("folder", type=Path, help="where the run keeps its state")
     parser.add_argument("--checkpoint", type=Path, help="file to write when done")
-    parser.add_argument(
-        "--volumes", type=Path, help="where label volumes are kept once drawn; in the folder if not given"
-    )
     parser.add_argument("--start", type=Path, help="checkpoint to begin with instead of random weights")
-    parser.add_argument("--scanned", type=Path, help="folder of a CC BY set: images/ and colour masks/ as PNG")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches")
     options = parser.parse_args()
-    course, recipe = COURSES[options.course], COURSES[options.course].recipe
-    torch.manual_seed(recipe.seed)
+    torch.manual_seed(RECIPE.seed)
     torch.set_num_threads(options.threads)
-    volumes = region_bank(options.volumes or options.folder / "volumes", course.people, VOLUMES_SEED)
-    scanned = read_coloured_slices(options.scanned) if options.scanned else []
+    volumes = region_bank(options.folder / "volumes", PEOPLE, RECIPE.seed)
 
     def dataset_of(stage: Stage) -> PhantomBatches:
         return PhantomBatches(
@@ -150,18 +105,17 @@ def main() -> None:
             side_px=stage.side_px,
             images=stage.images,
             questions=stage.questions,
-            length=recipe.batches(),
-            seed=recipe.seed,
-            shapes_share=course.shapes_share,
-            scanned=scanned,
-            scanned_share=course.scanned_share,
-            lesion_share=course.lesion_share,
+            length=RECIPE.batches(),
+            seed=RECIPE.seed,
+            shapes_share=SHAPES_SHARE,
+            lesion_share=LESION_SHARE,
         )
 
     sam = build_sam("msksam_small")
     if options.start:
         sam.load_state_dict(parse_checkpoint(options.start.read_bytes(), options.start.name).tensors)
-    sam = train(sam, recipe, dataset_of, options.folder, device=options.device, workers=options.workers)
+    sam = train(sam, RECIPE, dataset_of, options.folder, device=options.device, workers=options.workers)
+    sam.mask_threshold = MASK_THRESHOLD
     if options.checkpoint:
         content = dump_checkpoint(sam, "msksam_small", name="msksam-small", preprocessing=PREPROCESSING_VERSION)
         write_atomic(options.checkpoint, lambda stream: stream.write(content))

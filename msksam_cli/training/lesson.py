@@ -51,11 +51,13 @@ class Lesson(nn.Module):
         losses = []
         for number in range(self._rounds):
             if mask_prompt is not None and number:
-                xy, foreground = correction_points(mask_prompt > 0, truth[:, None] > 0.5, side_px, draw)
+                xy, foreground = correction_points(
+                    mask_prompt > self.sam.mask_threshold, truth[:, None] > 0.5, side_px, draw
+                )
                 points = xy if points is None else torch.cat([points, xy], dim=1)
                 labels = foreground if labels is None else torch.cat([labels, foreground], dim=1)
             logits, scores = self._answer(embeddings, points, labels, boxes, mask_prompt)
-            losses.append(sam_loss(logits, scores, truth))
+            losses.append(sam_loss(logits - self.sam.mask_threshold, scores, truth))
             best = scores.detach().argmax(dim=1)  # (N,)
             mask_prompt = logits.detach()[torch.arange(len(best), device=device), best][:, None]  # (N, 1, H, W)
         return torch.stack(losses).mean()

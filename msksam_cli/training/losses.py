@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 _BCE_WEIGHT = 1.0
 _DICE_WEIGHT = 1.0
-_MISSED_WEIGHT = 2.0
 _IOU_WEIGHT = 1.0
 _AMBIGUOUS_WEIGHT = 0.3
 
@@ -17,8 +16,7 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Dice loss + binary cross-entropy near the mask, per mask.
 
     Cross-entropy is averaged over the mask's own area rather than over the image, so that a small meniscus weighs as
-    much as a femur; a missed pixel costs twice a false one, since the threshold of the best Dice lies below one half
-    (Lipton, Elkan and Naryanaswamy 2014).
+    much as a femur.
 
     Args:
         logits: (..., h, w) float.
@@ -31,9 +29,7 @@ def mask_loss(logits: Tensor, truth: Tensor) -> Tensor:
     area = truth.sum((-2, -1))
     overlap = (probability * truth).sum((-2, -1))
     dice = 1 - (2 * overlap + 1) / (probability.sum((-2, -1)) + area + 1)
-    entropy = F.binary_cross_entropy_with_logits(
-        logits, truth.expand_as(logits), reduction="none", pos_weight=logits.new_tensor(_MISSED_WEIGHT)
-    )
+    entropy = F.binary_cross_entropy_with_logits(logits, truth.expand_as(logits), reduction="none")
     return _DICE_WEIGHT * dice + _BCE_WEIGHT * entropy.sum((-2, -1)) / (area + 32)
 
 

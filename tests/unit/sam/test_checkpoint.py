@@ -65,6 +65,23 @@ def test_the_side_a_checkpoint_was_trained_for_comes_back() -> None:
     assert sam.prompt_encoder.image_embedding_size == (32, 32)
 
 
+def test_a_mask_threshold_comes_back_and_is_nought_where_nothing_is_said(own: bytes) -> None:
+    assert parse_checkpoint(own, "n").build().mask_threshold == 0.0
+    sam = build_sam("msksam_small", 64)
+    sam.mask_threshold = -0.5
+    content = dump_checkpoint(sam, "msksam_small", name="n", preprocessing="v1")
+    assert parse_checkpoint(content, "n").build().mask_threshold == -0.5
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), 11.0, "low"])
+def test_a_mask_threshold_that_is_no_logit_is_refused(threshold: object) -> None:
+    sam = build_sam("msksam_small", 64)
+    sam.mask_threshold = threshold
+    content = dump_checkpoint(sam, "msksam_small", name="n", preprocessing="v1")
+    with pytest.raises(ModelError, match=rf"mask threshold '{threshold}' is no logit"):
+        parse_checkpoint(content, "n").build()
+
+
 @pytest.mark.parametrize("wrap", ["plain", "model", "state_dict", "module prefix", "legacy"])
 def test_pytorch_checkpoints_are_recognised_by_their_tensors(small: Model, wrap: str) -> None:
     state = small.sam.state_dict()

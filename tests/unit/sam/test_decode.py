@@ -96,3 +96,16 @@ def test_an_embedding_of_another_network_is_refused(small: Model) -> None:
     embedding = Embedding(np.zeros((256, 16, 16), np.float16), (50, 70))
     with pytest.raises(ValueError, match=r"shape \(256, 16, 16\), the network makes \(256, 64, 64\)"):
         small.decode(embedding, [Prompt(1, 0, box=Box((0, 0, 6, 6)))])
+
+
+def test_a_mask_threshold_is_taken_off_every_logit(
+    small: Model, blobs: Slices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = blobs((90, 120))
+    (embedding,) = small.encode([pixels])
+    prompt = prompts_for(pixels.shape)["box"]
+    (plain,) = small.decode(embedding, [prompt])
+    monkeypatch.setattr(small.sam, "mask_threshold", -0.75)
+    (shifted,) = small.decode(embedding, [prompt])
+    np.testing.assert_allclose(shifted.logits, plain.logits + 0.75, atol=1e-5)
+    np.testing.assert_array_equal(shifted.iou_predictions, plain.iou_predictions)

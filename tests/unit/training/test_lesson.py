@@ -117,6 +117,22 @@ def test_embeddings_made_before_give_the_loss_of_the_images_they_were_made_of():
     torch.testing.assert_close(lesson(kept), lesson(batch), rtol=1e-5, atol=1e-5)
 
 
+def test_a_network_learns_for_the_threshold_its_answers_are_cut_at():
+    sam, batch = _network(), _batch()
+    lesson = Lesson(sam, bf16=False)
+    with torch.no_grad():
+        plain = lesson(batch)
+        sam.mask_threshold = -2.0
+        generous = lesson(batch)
+        for network in sam.mask_decoder.output_hypernetworks_mlps:
+            network.layers[-1].weight.zero_()
+            network.layers[-1].bias.zero_()
+        flat = lesson(batch)
+        sam.mask_threshold = 2.0
+        assert lesson(batch) < flat  # nothing anywhere costs less than everything everywhere, where masks are small
+    assert generous != plain
+
+
 def test_padding_is_nought_after_normalisation_whatever_lies_there():
     sam = _network()
     extents = torch.tensor([[20, 32], [20, 32]])
