@@ -15,7 +15,7 @@ from msksam_cli.io.cases import CaseFiles
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.pipeline.case_matching import Unusable
-from msksam_cli.pipeline.compare_case import Compared, compare_case, labelled_case, unseen
+from msksam_cli.pipeline.compare_case import Compared, compare_case, labelled_case, prompting_placements, unseen
 from msksam_cli.pipeline.compare_page import write_comparison
 from msksam_cli.pipeline.compare_result import ModelComparison
 from msksam_cli.pipeline.compare_set import LabelledSet, labelled_set, read_case
@@ -123,11 +123,12 @@ def _one_case(
     volume, truth = read_case(files, found)
     in_atlas = files.name in found.in_atlas
     case = labelled_case(files.name, volume, truth, found.atlas, in_atlas=in_atlas, threads=os.cpu_count() or 1)
+    prompting = prompting_placements(case, setups)
     tried: list[Tried] = []
     if fit and not in_atlas:
-        for setup in setups.values():
-            tried += try_weights(files.name, volume, truth, case.placed, setup)
-    return list(compare_case(case, setups)), tried
+        for name, setup in setups.items():
+            tried += try_weights(files.name, volume, truth, prompting[name], setup)
+    return list(compare_case(case, setups, prompting)), tried
 
 
 def _setups(options: CompareOptions, found: LabelledSet) -> dict[str, Setup]:

@@ -14,7 +14,13 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.measure.comparison import BOTH_EMPTY, Comparison, compare_labels, with_empty_comparisons
 from msksam_cli.pipeline.baseline import ellipse_labels
-from msksam_cli.pipeline.segment_case import Setup, refined_placement, segment_placed, segment_with_prompts
+from msksam_cli.pipeline.segment_case import (
+    Setup,
+    prompting_placement,
+    refined_placement,
+    segment_placed,
+    segment_with_prompts,
+)
 
 ATLAS, ELLIPSE, ATLAS_PROMPTS, TRUE_PROMPTS = "atlas", "ellipse", "atlas-prompts", "true-prompts"
 COLUMNS = (ATLAS, ELLIPSE, ATLAS_PROMPTS, TRUE_PROMPTS)
@@ -83,13 +89,15 @@ class LabelledCase:
         name: the case.
         volume: intensities.
         truth: wanted tissues only, on the volume's grid.
-        placed: the atlas on the volume, as it gives prompts.
+        unrefined: the atlas on the volume as placed.
+        placed: the same made sharper by the volume: the atlas alone, without any network.
         in_atlas: whether the atlas was built from this case.
     """
 
     name: str
     volume: Volume
     truth: LabelMap
+    unrefined: PlacedAtlas
     placed: PlacedAtlas
     in_atlas: bool
 
@@ -107,24 +115,35 @@ def labelled_case(
     Raises:
         AtlasError: the atlas cannot be placed at all.
     """
-    placed = refined_placement(volume, place_atlas(atlas, volume, threads=threads))
-    return LabelledCase(name, volume, truth, placed, in_atlas)
+    placed = place_atlas(atlas, volume, threads=threads)
+    return LabelledCase(name, volume, truth, placed, refined_placement(volume, placed), in_atlas)
 
 
-def compare_case(case: LabelledCase, setups: Mapping[str, Setup]) -> Iterator[Compared]:
-    """Every wanted tissue of a case, labelled every way; setups by name of the model."""
-    for way, labels in label_every_way(case, setups):
+def prompting_placements(case: LabelledCase, setups: Mapping[str, Setup]) -> dict[str, PlacedAtlas]:
+    """Name of a model → the placed atlas as it prompts this model."""
+    return {
+        name: prompting_placement(case.volume, case.unrefined, case.placed, setup) for name, setup in setups.items()
+    }
+
+
+def compare_case(
+    case: LabelledCase, setups: Mapping[str, Setup], prompting: Mapping[str, PlacedAtlas]
+) -> Iterator[Compared]:
+    """Every wanted tissue of a case, labelled every way; setups and prompting placements by name of the model."""
+    for way, labels in label_every_way(case, setups, prompting):
         yield from _against_truth(case, way, labels)
 
 
-def label_every_way(case: LabelledCase, setups: Mapping[str, Setup]) -> Iterator[tuple[Way, LabelMap]]:
+def label_every_way(
+    case: LabelledCase, setups: Mapping[str, Setup], prompting: Mapping[str, PlacedAtlas]
+) -> Iterator[tuple[Way, LabelMap]]:
     """Labels of a case for every column and model."""
     truth, axis = case.truth, case.volume.grid.slice_axis
     yield Way(ATLAS), atlas_labels(case.placed, truth.tissues)
     boxes = prompts_from_labels(truth, truth.tissues, axis, "box")
     yield Way(ELLIPSE), ellipse_labels(boxes, truth.grid, truth.tissues)
     for name, setup in setups.items():
-        yield Way(ATLAS_PROMPTS, name), segment_placed(case.volume, case.placed, setup).labels
+        yield Way(ATLAS_PROMPTS, name), segment_placed(case.volume, prompting[name], setup).labels
         prompts = prompts_from_labels(truth, truth.tissues, axis, setup.prompt_kind)
         yield Way(TRUE_PROMPTS, name), segment_with_prompts(case.volume, prompts, setup).labels
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from msksam_cli.atlas.appearance import sharpen_placement
+from msksam_cli.atlas.appearance import SharpeningRules, sharpen_placement
+from msksam_cli.atlas.attached import attach_to_bones, bones_to_find
 from msksam_cli.atlas.placed import quantised
 from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.atlas.priors import prompts_from_priors
@@ -27,6 +28,8 @@ from msksam_cli.sam.choose import candidate_scores
 from msksam_cli.sam.runtime import Model
 
 _SLICES_AT_ONCE = 8
+_SURER = SharpeningRules(blur_mm=0.5)
+"""A placement along found bones is off by less."""
 
 Plane = NDArray[np.float32]
 Values = NDArray[np.uint16]
@@ -134,13 +137,36 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentati
     tally = Tally()
     with tally.timed("place"):
         placed = place_atlas(atlas, volume, threads=setup.threads)
-    return segment_placed(volume, refined_placement(volume, placed, tally), setup, tally)
+    sharp = refined_placement(volume, placed, tally)
+    return segment_placed(volume, prompting_placement(volume, placed, sharp, setup, tally), setup, tally)
 
 
 def refined_placement(volume: Volume, placed: PlacedAtlas, tally: Tally | None = None) -> PlacedAtlas:
     """The placed atlas made sharper by what its tissues look like in the volume."""
     with (tally or Tally()).timed("refine"):
         return sharpen_placement(placed, volume)
+
+
+def prompting_placement(
+    volume: Volume, placed: PlacedAtlas, sharp: PlacedAtlas, setup: Setup, tally: Tally | None = None
+) -> PlacedAtlas:
+    """The placement that prompts a model: `sharp`, and where thin tissues are wanted, laid along the bones found by it.
+
+    Args:
+        volume: what to segment.
+        placed: the atlas as placed.
+        sharp: the same made sharper by `refined_placement`; the bones are asked for by it.
+        setup: model, store, wanted tissues and rules.
+        tally: where counts and times are added.
+    """
+    bones = bones_to_find(placed.tissues, setup.tissues)
+    if not bones:
+        return sharp
+    tally = tally or Tally()
+    found = segment_placed(volume, sharp, replace(setup, tissues=TissueTable(bones)), tally).labels
+    with tally.timed("refine"):
+        attached = attach_to_bones(placed, {bone.index: found.mask(bone.index) for bone in bones})
+        return sharp if attached is placed else sharpen_placement(attached, volume, _SURER)
 
 
 def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None) -> Segmentation:

@@ -7,6 +7,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from msksam_cli.atlas.attached import attach_to_bones
+from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -14,6 +16,7 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
 from msksam_cli.fusion import FusionRules
 from msksam_cli.io.atlas_folder import read_atlas
+from msksam_cli.pipeline import segment_case
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.segment_case import Setup, Tally, embed, segment_with_atlas, segment_with_prompts
 
@@ -108,6 +111,35 @@ def test_an_atlas_is_placed_prompts_where_its_tissues_are_and_its_prior_takes_pa
         assert not (found & (done.placed.probabilities[index] == 0)).any()
     alone = segment_with_prompts(volume, done.prompts, setup)
     assert not np.array_equal(alone.labels.values, done.labels.values)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [(["femur"], [["femur"]]), (["tibia"], [["femur"], ["tibia"]]), (None, [["femur"], ["femur", "tibia"]])],
+    ids=["a bone", "a thin tissue", "both"],
+)
+def test_bones_are_asked_for_first_where_a_thin_tissue_is_wanted(setup, small_atlas, make_bones, monkeypatch, case):
+    wanted, rounds = case
+    thin = TissueTable((TISSUES.by_index(2), dataclasses.replace(TISSUES.by_index(5), group="cartilage")))
+    atlas = dataclasses.replace(read_atlas(small_atlas), tissues=thin)
+    volume, _ = make_bones(Grid((40, 36, 14), np.diag([2.0, 2.2, 5.0, 1.0])), shift_px=1)
+    asked, found = [], []
+
+    def noted(placed, tissues, *others):
+        asked.append([tissue.name for tissue in tissues])
+        return prompts_from_priors(placed, tissues, *others)
+
+    def attached(placed, masks):
+        found.append({index: int(mask.sum()) for index, mask in masks.items()})
+        return attach_to_bones(placed, masks)
+
+    monkeypatch.setattr(segment_case, "prompts_from_priors", noted)
+    monkeypatch.setattr(segment_case, "attach_to_bones", attached)
+    tissues = thin.select(wanted) if wanted else thin
+    done = segment_with_atlas(volume, atlas, dataclasses.replace(setup, tissues=tissues))
+    assert asked == rounds
+    assert [list(masks) for masks in found] == [[2]] * (len(rounds) - 1)
+    assert {prompt.tissue_index for prompt in done.prompts} == set(tissues.indices)
 
 
 def test_a_volume_without_contrast_is_refused_and_not_labelled(setup, small_atlas):
