@@ -46,7 +46,7 @@ SEED, SIDE_PX, IMAGES, QUESTIONS = 77, 128, 32, 4
 RESULTS = Path(__file__).parent / "results" / "recipe-trials.csv"
 NOTE = """Paired runs of `benchmarks/recipe_trials.py`: mean Dice of single answers to true boxes moved by up to 5 %,
 on real lumbar spines, a real knee, real tumours and a rendered real knee; one H200 shared by all runs.
-An ellipse in the same boxes reaches 0.844, 0.837, 0.876 and 0.659 at full size.
+An ellipse in the same boxes reaches 0.844, 0.837, 0.876 and 0.672 at full size.
 
 The first row is the recipe now. The others were run with the second row's network, each with the change it names. After
 so few images the box is nearly all that is known: only differences above about 0.01 say anything. They say that the box
