@@ -75,7 +75,7 @@ def compare(model: Model, shape: tuple[int, int]) -> None:
     judge.features = judge.features.half().float()
     for kind, prompt in prompts_for(shape).items():
         low_res = None
-        if prompt.box and model.box_as_mask:
+        if prompt.box and model.asking.box_as_mask:
             boxes = torch.as_tensor(Frame(shape, model.image_side_px).to_model_xyxy([prompt.box.xyxy]))
             low_res = box_mask_prompt(boxes, model.image_side_px, model.sam.prompt_encoder.mask_input_size[0])[
                 0

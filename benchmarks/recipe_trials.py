@@ -27,13 +27,13 @@ from torch.utils.data import Dataset
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.tables import aligned_text
 from msksam_cli.sam.choose import choose_mask
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, Sam, build_sam, modeling
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, Sam, build_sam, modeling
 from msksam_cli.sam.runtime import make_model
 from msksam_cli.sam.small_encoder import SmallEncoder
 from msksam_cli.training.bundled import (
     LESION_SHARE,
+    PEOPLE_SEED,
     RANDOM_CONTRAST_SHARE,
-    RECIPE,
     SHAPES_SHARE,
     region_bank,
     sequence_levels,
@@ -112,7 +112,7 @@ class Coarser(nn.Module):
 
 def variant(name: str, make: Callable[[int], nn.Module], stride_px: int = 4, box_as_mask: bool = True) -> Architecture:
     """An architecture for a trial."""
-    return Architecture(name, SIDE_PX, stride_px, box_as_mask, make)
+    return Architecture(name, SIDE_PX, stride_px, Asking(box_as_mask), make)
 
 
 def deeper(side_px: int) -> nn.Module:
@@ -157,7 +157,7 @@ def main() -> None:
     questions = questions_of(options.data, options.probe)
     for trial in TRIALS:
         if trial.name in options.only and trial.name not in {row["trial"] for row in kept(options.results)}:
-            volumes = region_bank(options.bank, options.each, RECIPE.seed, trial.regions)
+            volumes = region_bank(options.bank, options.each, PEOPLE_SEED, trial.regions)
             sam, rows = run(trial, volumes, scanned, options)
             keep(row_of(trial, sam, rows, questions, options), options.results)
     rows = kept(options.results)
@@ -204,7 +204,7 @@ def run(
             Path(folder),
             device=options.device,
             workers=options.workers,
-            box_as_mask=trial.architecture.box_as_mask,
+            asking=trial.architecture.asking,
         )
         with (Path(folder) / LOG_FILE).open(newline="") as stream:
             return sam, list(csv.DictReader(stream))

@@ -143,7 +143,7 @@ def _train(job: _Job, slices: Sequence[TrainingSlice], watch: Sequence[Labelled]
         options.work,
         device=model.device,
         workers=0,
-        box_as_mask=model.box_as_mask,
+        asking=model.asking,
         validation=Validation(score, options.validate_every, options.patience),
         peers=job.peers,
     )

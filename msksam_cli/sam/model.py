@@ -32,6 +32,20 @@ _BOX_MASK_LOGIT = 4.0
 
 
 @dataclass(frozen=True)
+class Asking:
+    """How prompts are put to a mask decoder.
+
+    Attributes:
+        box_as_mask: whether a box is also given as a dense mask, see `box_mask_prompt`.
+        window_cells: side of the part of an embedding in which a small box is answered, see `window_for`; None answers
+            every prompt in the whole embedding, as an encoder that sees positions needs it.
+    """
+
+    box_as_mask: bool = False
+    window_cells: int | None = None
+
+
+@dataclass(frozen=True)
 class Architecture:
     """How a network is put together.
 
@@ -39,14 +53,14 @@ class Architecture:
         name: such as "vit_b"; stored in checkpoints.
         image_side_px: side of the square input the weights are made for.
         stride_px: input pixels per embedding cell along each side.
-        box_as_mask: whether a box is also given to the decoder as a dense mask, see `box_mask_prompt`.
+        asking: how prompts are put to the decoder.
         make_encoder: image side in pixels → image encoder.
     """
 
     name: str
     image_side_px: int
     stride_px: int
-    box_as_mask: bool
+    asking: Asking
     make_encoder: Callable[[int], nn.Module]
 
 
@@ -75,7 +89,7 @@ def _vit(name: str, embed_dim: int, depth: int, num_heads: int, global_attn_inde
     make = partial(
         vit_encoder, embed_dim=embed_dim, depth=depth, num_heads=num_heads, global_attn_indexes=global_attn_indexes
     )
-    return Architecture(name, image_side_px=1024, stride_px=16, box_as_mask=False, make_encoder=make)
+    return Architecture(name, image_side_px=1024, stride_px=16, asking=Asking(), make_encoder=make)
 
 
 def _small_encoder(image_side_px: int) -> nn.Module:
@@ -88,7 +102,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "vit_b": _vit("vit_b", 768, 12, 12, (2, 5, 8, 11)),
     "vit_l": _vit("vit_l", 1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": _vit("vit_h", 1280, 32, 16, (7, 15, 23, 31)),
-    "msksam_small": Architecture("msksam_small", 256, stride_px=4, box_as_mask=True, make_encoder=_small_encoder),
+    "msksam_small": Architecture("msksam_small", 384, 4, Asking(box_as_mask=True, window_cells=64), _small_encoder),
 }
 
 

@@ -15,7 +15,7 @@ from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, UsageError
 from msksam_cli.sam.decode import decode_slice
 from msksam_cli.sam.encode import encode_slices, encoder_sha256
-from msksam_cli.sam.model import Architecture, Sam
+from msksam_cli.sam.model import Architecture, Asking, Sam
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -32,7 +32,7 @@ class Model:
         precision: "fp32", "bf16" or "fp16", arithmetic of the encoder; the decoder always runs in fp32.
         weights_sha256: hash of the checkpoint file, "" when it came from none.
         encoder_sha256: hash of what an embedding owes to the network.
-        box_as_mask: whether boxes are also given to the decoder as dense masks.
+        asking: how prompts are put to the decoder.
         metadata: what the checkpoint says about itself, such as its preprocessing or a fitted prior weight.
         sam: the torch module.
     """
@@ -44,7 +44,7 @@ class Model:
     precision: str
     weights_sha256: str
     encoder_sha256: str
-    box_as_mask: bool
+    asking: Asking
     metadata: Mapping[str, str]
     sam: Sam = field(repr=False)
 
@@ -58,7 +58,7 @@ class Model:
 
     def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
         """Candidate masks for every prompt of one slice, in their order, at the slice's own size."""
-        return decode_slice(self.sam, embedding, prompts, box_as_mask=self.box_as_mask)
+        return decode_slice(self.sam, embedding, prompts, asking=self.asking)
 
 
 def make_model(
@@ -91,7 +91,7 @@ def make_model(
         precision=precision,
         weights_sha256=weights_sha256,
         encoder_sha256=encoder_sha256(sam, architecture.name),
-        box_as_mask=architecture.box_as_mask,
+        asking=architecture.asking,
         metadata=MappingProxyType(dict(metadata or {})),
         sam=sam,
     )

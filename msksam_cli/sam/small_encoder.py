@@ -1,9 +1,10 @@
 """The image encoder of the bundled model: a small convolutional pyramid with segment-anything's embedding shape.
 
 A plain residual network runs down to a sixteenth of the input; its levels are then added upwards to a quarter, where
-the 256 channels that segment-anything's mask decoder expects leave it. A quarter rather than a sixteenth, so that a
-256 px input gives the same 64 × 64 embedding and 256 × 256 masks as segment-anything's 1024 px input, at a small part
-of the cost. Convolutions alone see positions, so that any input side divisible by 16 can be used.
+the 256 channels that segment-anything's mask decoder expects leave it. A quarter rather than a sixteenth, so that
+masks are as fine as the input: what segment-anything makes of 1024 px, a 64 × 64 embedding and 256 × 256 masks, is had
+from 256 px at a small part of the cost. Convolutions see no positions, so that any input side divisible by 16 can be
+used, and a window of an embedding is as good as an embedding.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class SmallEncoder(nn.Module):
 
     def __init__(
         self,
-        img_size: int = 256,
+        img_size: int = 384,
         widths: tuple[int, int, int] = (96, 128, 256),
         depths: tuple[int, int, int] = (3, 3, 2),
     ) -> None:

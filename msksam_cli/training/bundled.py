@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +20,43 @@ from msksam_cli.io.atomic import atomic_path, write_atomic
 from msksam_cli.phantom.regions import REGIONS, region_named
 from msksam_cli.phantom.sequences import RELAXATION, SEQUENCES, tissue_signal
 from msksam_cli.sam.checkpoint import dump_checkpoint, parse_checkpoint
-from msksam_cli.sam.model import build_sam
+from msksam_cli.sam.model import ARCHITECTURES, build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, train
 
-RECIPE = Recipe(
-    stages=(Stage(128, 96, 4, 1500), Stage(192, 64, 4, 700), Stage(256, 48, 4, 2180)),
-    learning_rate=6e-4,
-    warmup_steps=400,
-    decay_steps=2100,
-    ema_decay=0.999,
-    save_every=400,
-    log_every=20,
+# Each run begins with the averaged weights of the one before.
+RECIPES = (
+    Recipe(
+        stages=(Stage(128, 96, 4, 1500), Stage(192, 64, 4, 700), Stage(256, 48, 4, 2180)),
+        learning_rate=6e-4,
+        warmup_steps=400,
+        decay_steps=2100,
+        ema_decay=0.999,
+        save_every=400,
+        log_every=20,
+    ),
+    Recipe(
+        stages=(Stage(256, 48, 4, 225), Stage(384, 24, 4, 451)) * 4,
+        learning_rate=4e-4,
+        warmup_steps=150,
+        decay_steps=1622,
+        ema_decay=0.999,
+        seed=20261126,
+        save_every=300,
+        log_every=20,
+    ),
+    Recipe(
+        stages=(Stage(256, 48, 4, 135), Stage(384, 24, 4, 270)) * 2,
+        learning_rate=3e-4,
+        warmup_steps=50,
+        decay_steps=688,
+        ema_decay=0.997,
+        seed=20261127,
+        save_every=300,
+        log_every=20,
+    ),
 )
-PEOPLE = 12
+PEOPLE, PEOPLE_SEED = 20, 20261124
 SHAPES_SHARE = 0.3
 LESION_SHARE = 0.2
 RANDOM_CONTRAST_SHARE = 0.5
@@ -84,6 +108,20 @@ def sequence_levels(
     return {index: signal / brightest for index, signal in signals.items()}
 
 
+def _batches(volumes: Sequence[LabelMap], recipe: Recipe, stage: Stage) -> PhantomBatches:
+    return PhantomBatches(
+        volumes,
+        sequence_levels,
+        side_px=stage.side_px,
+        images=stage.images,
+        questions=stage.questions,
+        length=recipe.batches(),
+        seed=recipe.seed,
+        shapes_share=SHAPES_SHARE,
+        lesion_share=LESION_SHARE,
+    )
+
+
 def main() -> None:
     """Train, or go on training, and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -94,28 +132,24 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1, help="processes that draw batches")
     options = parser.parse_args()
-    torch.manual_seed(RECIPE.seed)
+    torch.manual_seed(RECIPES[0].seed)
     torch.set_num_threads(options.threads)
-    volumes = region_bank(options.folder / "volumes", PEOPLE, RECIPE.seed)
-
-    def dataset_of(stage: Stage) -> PhantomBatches:
-        return PhantomBatches(
-            volumes,
-            sequence_levels,
-            side_px=stage.side_px,
-            images=stage.images,
-            questions=stage.questions,
-            length=RECIPE.batches(),
-            seed=RECIPE.seed,
-            shapes_share=SHAPES_SHARE,
-            lesion_share=LESION_SHARE,
-        )
-
-    sam = build_sam("msksam_small")
+    volumes = region_bank(options.folder / "volumes", PEOPLE, PEOPLE_SEED)
+    architecture = ARCHITECTURES["msksam_small"]
+    sam = build_sam(architecture)
     if options.start:
         sam.load_state_dict(parse_checkpoint(options.start.read_bytes(), options.start.name).tensors)
-    sam = train(sam, RECIPE, dataset_of, options.folder, device=options.device, workers=options.workers)
-    sam.mask_threshold = MASK_THRESHOLD
+    for number, recipe in enumerate(RECIPES, start=1):
+        sam = train(
+            sam,
+            recipe,
+            partial(_batches, volumes, recipe),
+            options.folder / f"run-{number}",
+            asking=architecture.asking,
+            device=options.device,
+            workers=options.workers,
+        )
+        sam.mask_threshold = MASK_THRESHOLD
     if options.checkpoint:
         content = dump_checkpoint(sam, "msksam_small", name="msksam-small", preprocessing=PREPROCESSING_VERSION)
         write_atomic(options.checkpoint, lambda stream: stream.write(content))

@@ -6,12 +6,14 @@ wrong and gives that answer back as a mask prompt (Kirillov et al., Segment Anyt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from msksam_cli.sam.model import Sam, box_mask_prompt
+from msksam_cli.sam.asking import Window, ask, stride_of, window_for
+from msksam_cli.sam.model import LOW_RES_PER_EMBEDDING, Asking, Sam, box_mask_prompt
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.losses import sam_loss
 
@@ -21,33 +23,70 @@ class Lesson(nn.Module):
 
     Args:
         sam: the network; parts that do not learn have `requires_grad` off.
-        box_as_mask: whether boxes are also given as dense masks, see `box_mask_prompt`.
+        asking: how prompts are put to the decoder.
         rounds: rounds a question is asked.
         bf16: whether the arithmetic that bears it runs in bfloat16.
     """
 
-    def __init__(self, sam: Sam, *, box_as_mask: bool = True, rounds: int = 1, bf16: bool = True) -> None:
+    def __init__(self, sam: Sam, *, asking: Asking, rounds: int = 1, bf16: bool = True) -> None:
         super().__init__()
         self.sam = sam
-        self._box_as_mask = box_as_mask
+        self._asking = asking
         self._rounds = rounds
         self._bf16 = bf16
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of all questions and rounds of a batch."""
-        device, side_px = self.sam.device, self.sam.image_encoder.img_size
-        truth = batch.masks.to(device).flatten(0, 1).float()  # (N, H, W) of the N = B P questions of all B images
-        embeddings = self._embeddings(batch).repeat_interleave(batch.masks.shape[1], dim=0)  # (N, 256, h, w), H = 4 h
-        boxes = batch.boxes_xyxy.to(device).flatten(0, 1) if batch.use_box else None  # (N, 4)
-        points: Tensor | None = None
-        labels: Tensor | None = None
+        embeddings = self._embeddings(batch)  # (B, 256, h, w)
+        windows = self._windows(batch)
+        draw = torch.Generator(self.sam.device).manual_seed(batch.seed)
+        sides: dict[int, list[int]] = {}
+        for number, window in enumerate(windows):
+            sides.setdefault(window.side, []).append(number)
+        losses = [
+            self._loss(batch, embeddings, [windows[number] for number in numbers], numbers, draw) * len(numbers)
+            for numbers in sides.values()
+        ]
+        return torch.stack(losses).sum() / len(windows)
+
+    def _windows(self, batch: Batch) -> list[Window]:
+        """Where each of the B · P questions is answered."""
+        boxes, points = batch.boxes_xyxy.flatten(0, 1).numpy(), batch.points_xy.flatten(0, 1).numpy()
+        return [
+            window_for(
+                boxes[number] if batch.use_box else None,
+                points[number] if batch.use_points else None,
+                self.sam,
+                self._asking.window_cells,
+            )
+            for number in range(len(boxes))
+        ]
+
+    def _loss(
+        self, batch: Batch, embeddings: Tensor, windows: Sequence[Window], numbers: Sequence[int], draw: torch.Generator
+    ) -> Tensor:
+        """Mean loss of some questions, by number, whose windows have one side; N of them, (H, W) the masks' size."""
+        device, stride_px, each = self.sam.device, stride_of(self.sam), batch.masks.shape[1]
+        masks = batch.masks.flatten(0, 1)
+        per_cell = LOW_RES_PER_EMBEDDING
+        truth = torch.stack(
+            [window.of(masks[number], per_cell) for window, number in zip(windows, numbers, strict=True)]
+        )
+        truth = truth.to(device).float()  # (N, H, W)
+        features = torch.stack(
+            [window.of(embeddings[number // each]) for window, number in zip(windows, numbers, strict=True)]
+        )  # (N, 256, h, w), H = 4 h
+        origins = torch.tensor([window.origin_xy(stride_px) for window in windows], dtype=torch.float32)  # (N, 2)
+        boxes = points = labels = None
+        if batch.use_box:
+            boxes = (batch.boxes_xyxy.flatten(0, 1)[list(numbers)] - origins.repeat(1, 2)).to(device)  # (N, 4)
         if batch.use_points or boxes is None:
-            points = batch.points_xy.to(device).flatten(0, 1)  # (N, K, 2)
-            labels = batch.point_labels.to(device).flatten(0, 1)  # (N, K)
+            points = (batch.points_xy.flatten(0, 1)[list(numbers)] - origins[:, None]).to(device)  # (N, K, 2)
+            labels = batch.point_labels.flatten(0, 1)[list(numbers)].to(device)  # (N, K)
+        side_px = windows[0].side * stride_px
         mask_prompt = None
-        if boxes is not None and self._box_as_mask:
+        if boxes is not None and self._asking.box_as_mask:
             mask_prompt = box_mask_prompt(boxes, side_px, truth.shape[-1])  # (N, 1, H, W)
-        draw = torch.Generator(device).manual_seed(batch.seed)
         losses = []
         for number in range(self._rounds):
             if mask_prompt is not None and number:
@@ -56,7 +95,15 @@ class Lesson(nn.Module):
                 )
                 points = xy if points is None else torch.cat([points, xy], dim=1)
                 labels = foreground if labels is None else torch.cat([labels, foreground], dim=1)
-            logits, scores = self._answer(embeddings, points, labels, boxes, mask_prompt)
+            logits, scores = ask(
+                self.sam,
+                features,
+                points=None if points is None or labels is None else (points, labels),
+                boxes=boxes,
+                mask_prompts=mask_prompt,
+                arithmetic=self._arithmetic(device),
+            )
+            logits, scores = logits.float(), scores.float()
             losses.append(sam_loss(logits - self.sam.mask_threshold, scores, truth))
             best = scores.detach().argmax(dim=1)  # (N,)
             mask_prompt = logits.detach()[torch.arange(len(best), device=device), best][:, None]  # (N, 1, H, W)
@@ -72,31 +119,6 @@ class Lesson(nn.Module):
             images = images * _inside(batch.extents.to(device), images.shape[-1])
         with self._arithmetic(device):
             return cast(Tensor, self.sam.image_encoder(images))
-
-    def _answer(
-        self,
-        embeddings: Tensor,
-        points: Tensor | None,
-        labels: Tensor | None,
-        boxes: Tensor | None,
-        mask_prompt: Tensor | None,
-    ) -> tuple[Tensor, Tensor]:
-        """Low-res logits (N, 4, H, W) and IoU predictions (N, 4).
-
-        segment-anything's decoder adds one image's embedding to the dense prompt of each of its questions. Here each
-        question brings its own image's embedding with its dense prompt, and the one image is nought.
-        """
-        sparse, dense = self.sam.prompt_encoder(
-            points=None if points is None else (points, labels), boxes=boxes, masks=mask_prompt
-        )
-        with self._arithmetic(embeddings.device):
-            logits, scores = self.sam.mask_decoder.predict_masks(
-                image_embeddings=torch.zeros_like(embeddings[:1]),
-                image_pe=self.sam.prompt_encoder.get_dense_pe(),
-                sparse_prompt_embeddings=sparse,
-                dense_prompt_embeddings=embeddings + dense,
-            )
-        return logits.float(), scores.float()
 
     def _arithmetic(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self._bf16)

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from msksam_cli.io.atomic import atomic_path, write_text
-from msksam_cli.sam.model import Sam
+from msksam_cli.sam.model import Asking, Sam
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.distributed import Peers
 from msksam_cli.training.lesson import Lesson
@@ -138,7 +138,7 @@ def train(
     *,
     device: str = "cpu",
     workers: int = 1,
-    box_as_mask: bool = True,
+    asking: Asking,
     validation: Validation | None = None,
     peers: Peers = Peers(),  # noqa: B008  # frozen
 ) -> Sam:
@@ -151,7 +151,7 @@ def train(
         folder: `state.pt` (to resume) and `log.csv` (`LOG_COLUMNS`) are kept here.
         device: torch device.
         workers: processes that draw batches; 0 draws them in this one.
-        box_as_mask: whether boxes are also given as dense masks.
+        asking: how prompts are put to the decoder.
         validation: how the run is watched; None runs all steps.
         peers: the processes of this run, which must have joined.
 
@@ -165,7 +165,7 @@ def train(
     optimizer = torch.optim.AdamW(learning.values(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     progress = _Progress({name: parameter.detach().clone() for name, parameter in learning.items()})
     _resume(folder, sam, optimizer, progress)
-    lesson = Lesson(sam, box_as_mask=box_as_mask, rounds=recipe.rounds, bf16=recipe.bf16)
+    lesson = Lesson(sam, asking=asking, rounds=recipe.rounds, bf16=recipe.bf16)
     shared = DistributedDataParallel(lesson, find_unused_parameters=True) if peers.count > 1 else None
     network = lesson if shared is None else shared
     started, end = time.monotonic() - (progress.rows[-1][-1] if progress.rows else 0.0), 0

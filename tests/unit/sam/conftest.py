@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, build_sam, vit_encoder
 from msksam_cli.sam.runtime import Model, make_model
 
 TINY_VIT = Architecture(
     "tiny_vit",
     image_side_px=256,
     stride_px=16,
-    box_as_mask=False,
+    asking=Asking(),
     make_encoder=partial(vit_encoder, embed_dim=48, depth=2, num_heads=2, global_attn_indexes=(1,)),
 )
 TINY_VIT_1024 = Architecture(
     "tiny_vit_1024",
     image_side_px=1024,
     stride_px=16,
-    box_as_mask=False,
+    asking=Asking(),
     make_encoder=partial(vit_encoder, embed_dim=16, depth=1, num_heads=2, global_attn_indexes=()),
 )
 

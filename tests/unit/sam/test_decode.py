@@ -8,6 +8,7 @@ import pytest
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.sam.decode import decode_slice
+from msksam_cli.sam.model import Asking
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
@@ -78,23 +79,23 @@ def test_the_small_model_is_told_the_box_as_a_mask_too(small: Model, blobs: Slic
     (embedding,) = small.encode([blobs((90, 90))])
     prompt = prompts_for((90, 90))["box"]
     (with_mask,) = small.decode(embedding, [prompt])
-    (without,) = decode_slice(small.sam, embedding, [prompt], box_as_mask=False)
+    (without,) = decode_slice(small.sam, embedding, [prompt], asking=Asking(box_as_mask=False))
     assert np.abs(with_mask.logits - without.logits).max() > 1e-3
 
 
 def test_no_prompts_give_no_answers(small: Model) -> None:
-    assert small.decode(Embedding(np.zeros((256, 64, 64), np.float16), (50, 70)), []) == []
+    assert small.decode(Embedding(np.zeros((256, 96, 96), np.float16), (50, 70)), []) == []
 
 
 def test_a_prompt_outside_the_slice_is_refused(small: Model) -> None:
-    embedding = Embedding(np.zeros((256, 64, 64), np.float16), (50, 70))
+    embedding = Embedding(np.zeros((256, 96, 96), np.float16), (50, 70))
     with pytest.raises(ValueError, match="outside a slice of 50 rows and 70 columns"):
         small.decode(embedding, [Prompt(1, 0, box=Box((0, 0, 60, 60)))])
 
 
 def test_an_embedding_of_another_network_is_refused(small: Model) -> None:
     embedding = Embedding(np.zeros((256, 16, 16), np.float16), (50, 70))
-    with pytest.raises(ValueError, match=r"shape \(256, 16, 16\), the network makes \(256, 64, 64\)"):
+    with pytest.raises(ValueError, match=r"shape \(256, 16, 16\), the network makes \(256, 96, 96\)"):
         small.decode(embedding, [Prompt(1, 0, box=Box((0, 0, 6, 6)))])
 
 

@@ -9,12 +9,12 @@ from msksam_cli.sam.model import ARCHITECTURES, box_mask_prompt, build_sam
 def test_the_small_architecture_has_the_embedding_and_masks_of_segment_anything() -> None:
     sam = build_sam("msksam_small")
     with torch.inference_mode():
-        embedding = sam.image_encoder(torch.zeros(2, 3, 256, 256))
-    assert embedding.shape == (2, 256, 64, 64)
-    assert sam.prompt_encoder.mask_input_size == (256, 256)
+        embedding = sam.image_encoder(torch.zeros(2, 3, 384, 384))
+    assert embedding.shape == (2, 256, 96, 96)
+    assert sam.prompt_encoder.mask_input_size == (384, 384)
 
 
-@pytest.mark.parametrize("side_px", [128, 192, 384])
+@pytest.mark.parametrize("side_px", [128, 192, 256])
 def test_the_side_of_the_input_can_be_chosen(side_px: int) -> None:
     sam = build_sam("msksam_small", side_px)
     assert sam.image_encoder.img_size == side_px

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from msksam_cli.sam.model import build_sam
+from msksam_cli.sam.model import ARCHITECTURES, build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.distributed import Peers, peers_of, together
 from msksam_cli.training.loop import Recipe, Stage, train
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from msksam_cli.sam.model import build_sam
+from msksam_cli.sam.model import ARCHITECTURES, build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.distributed import peers_of, together
 from msksam_cli.training.loop import Recipe, Stage, Validation, train
@@ -50,7 +50,8 @@ def score(sam):
 
 with together(peers, "cpu"):
     trained = train(
-        sam, recipe, dataset_of, folder / "run", workers=0, peers=peers, validation=Validation(score, 5, 5)
+        sam, recipe, dataset_of, folder / "run", asking=ARCHITECTURES["msksam_small"].asking, workers=0, peers=peers,
+        validation=Validation(score, 5, 5),
     )
     peers.wait()
 parameters = {name: tensor.detach() for name, tensor in trained.named_parameters()}
@@ -87,7 +88,7 @@ def _one_process(folder, *, accumulate):
     batches = PhantomBatches(
         [], lambda rng: None, side_px=32, images=1, questions=1, length=recipe.batches(), seed=9, shapes_share=1.0
     )
-    train(sam, recipe, lambda stage: batches, folder, workers=0)
+    train(sam, recipe, lambda stage: batches, folder, asking=ARCHITECTURES["msksam_small"].asking, workers=0)
     return torch.load(folder / "state.pt")["average"]
 
 

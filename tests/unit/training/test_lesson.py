@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.sam.model import Architecture, build_sam, vit_encoder
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, build_sam, vit_encoder
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.lesson import Lesson, correction_points
 
 TINY_VIT = Architecture(
-    "tiny_vit", 64, 16, box_as_mask=False,
+    "tiny_vit", 64, 16, asking=Asking(),
     make_encoder=partial(vit_encoder, embed_dim=16, depth=1, num_heads=2, global_attn_indexes=(0,)),
 )  # fmt: skip
 VIT_LOW_RES = 16
+SMALL = ARCHITECTURES["msksam_small"].asking
 TENSORS = ("images", "masks", "boxes_xyxy", "points_xy", "point_labels")
 
 
@@ -58,7 +59,7 @@ def _batch(side_px=32, low_res=32, images=2, **changes):
 )
 def test_the_loss_of_one_batch_falls_when_it_is_learnt(rounds, architecture, side_px, low_res):
     sam = _network(architecture, side_px)
-    lesson = Lesson(sam, box_as_mask=architecture != TINY_VIT, rounds=rounds)
+    lesson = Lesson(sam, asking=Asking(box_as_mask=architecture != TINY_VIT), rounds=rounds)
     optimizer = torch.optim.AdamW(sam.parameters(), lr=2e-3)
     batch = _batch(side_px, low_res, images=1)
     losses = []
@@ -75,7 +76,7 @@ def test_the_loss_of_one_batch_falls_when_it_is_learnt(rounds, architecture, sid
 @pytest.mark.parametrize(("use_box", "use_points"), [(True, False), (False, True), (True, True)])
 def test_gradients_reach_every_part_of_the_network_for_every_kind_of_question(use_box, use_points):
     sam = _network()
-    Lesson(sam)(_batch(images=1, use_box=use_box, use_points=use_points)).backward()
+    Lesson(sam, asking=SMALL)(_batch(images=1, use_box=use_box, use_points=use_points)).backward()
     for part in (sam.image_encoder, sam.prompt_encoder, sam.mask_decoder):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
 
@@ -85,9 +86,9 @@ def test_later_rounds_reach_the_part_that_reads_masks(use_box, use_points):
     sam = _network(TINY_VIT, 64)
     reads = sam.prompt_encoder.mask_downscaling[0].weight
     batch = _batch(64, VIT_LOW_RES, images=1, use_box=use_box, use_points=use_points)
-    Lesson(sam, box_as_mask=False)(batch).backward()
+    Lesson(sam, asking=Asking())(batch).backward()
     assert reads.grad is None
-    Lesson(sam, box_as_mask=False, rounds=2)(batch).backward()
+    Lesson(sam, asking=Asking(), rounds=2)(batch).backward()
     assert reads.grad.abs().sum() > 0
 
 
@@ -99,7 +100,7 @@ def test_all_images_at_once_give_the_mean_loss_of_each_alone():
         **{name: torch.cat([getattr(batch, name)[:1], getattr(other, name)[:1]]) for name in ("images", "masks")},
         boxes_xyxy=torch.cat([batch.boxes_xyxy[:1], other.boxes_xyxy[:1]]),
     )
-    lesson = Lesson(sam, bf16=False)
+    lesson = Lesson(sam, asking=SMALL, bf16=False)
     alone = [
         lesson(replace(both, **{name: getattr(both, name)[n : n + 1] for name in TENSORS})).detach() for n in range(2)
     ]
@@ -107,19 +108,38 @@ def test_all_images_at_once_give_the_mean_loss_of_each_alone():
     torch.testing.assert_close(lesson(both).detach(), (alone[0] + alone[1]) / 2, rtol=1e-5, atol=1e-5)
 
 
+def test_small_boxes_are_asked_in_their_windows_and_large_ones_in_the_whole():
+    sam, batch = _network(), _batch(images=1, use_points=False)
+    boxes = batch.boxes_xyxy.clone()
+    boxes[:, 1] = torch.tensor([11.0, 21.0, 20.0, 31.0])
+    batch = replace(batch, boxes_xyxy=boxes)
+    windowed = Lesson(sam, asking=replace(SMALL, window_cells=6), bf16=False, rounds=1)
+    whole = Lesson(sam, asking=SMALL, bf16=False, rounds=1)
+
+    def loss(lesson, numbers):
+        return lesson(
+            replace(batch, **{name: getattr(batch, name)[:, numbers] for name in TENSORS if name != "images"})
+        ).detach()
+
+    assert loss(windowed, [0]) == loss(whole, [0])
+    assert loss(windowed, [1]) != loss(whole, [1])
+    mean = (loss(windowed, [0]) + loss(windowed, [1])) / 2
+    torch.testing.assert_close(loss(windowed, [0, 1]), mean, rtol=1e-5, atol=1e-5)
+
+
 def test_embeddings_made_before_give_the_loss_of_the_images_they_were_made_of():
     sam, batch = _network(), _batch()
     with torch.no_grad():
         images = batch.images.float()[:, None].expand(-1, 3, -1, -1)
         embeddings = sam.image_encoder((images - sam.pixel_mean) / sam.pixel_std)
-    lesson = Lesson(sam, bf16=False, rounds=2)
+    lesson = Lesson(sam, asking=SMALL, bf16=False, rounds=2)
     kept = replace(batch, images=torch.empty(0), embeddings=embeddings)
     torch.testing.assert_close(lesson(kept), lesson(batch), rtol=1e-5, atol=1e-5)
 
 
 def test_a_network_learns_for_the_threshold_its_answers_are_cut_at():
     sam, batch = _network(), _batch()
-    lesson = Lesson(sam, bf16=False)
+    lesson = Lesson(sam, asking=SMALL, bf16=False)
     with torch.no_grad():
         plain = lesson(batch)
         sam.mask_threshold = -2.0
@@ -139,14 +159,14 @@ def test_padding_is_nought_after_normalisation_whatever_lies_there():
     batch = _batch(extents=extents)
     scribbled = batch.images.clone()
     scribbled[:, 20:] = 255
-    lesson = Lesson(sam, bf16=False)
+    lesson = Lesson(sam, asking=SMALL, bf16=False)
     assert torch.equal(lesson(replace(batch, images=scribbled)), lesson(batch))
     assert not torch.equal(lesson(replace(batch, images=scribbled, extents=None)), lesson(batch))
 
 
 def test_equal_seeds_ask_equal_corrections_and_others_do_not():
     sam = _network()
-    lesson = Lesson(sam, bf16=False, rounds=3)
+    lesson = Lesson(sam, asking=SMALL, bf16=False, rounds=3)
     with torch.no_grad():
         first, again, other = (lesson(_batch(seed=seed)) for seed in (4, 4, 5))
     assert torch.equal(first, again)

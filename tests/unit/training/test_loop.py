@@ -7,10 +7,11 @@ from itertools import pairwise
 import pytest
 import torch
 
-from msksam_cli.sam.model import build_sam
+from msksam_cli.sam.model import ARCHITECTURES, build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, Validation, train
 
+SMALL = ARCHITECTURES["msksam_small"].asking
 RECIPE = Recipe(
     stages=(Stage(32, 1, 1, 3), Stage(48, 1, 1, 3)),
     learning_rate=1e-3,
@@ -53,7 +54,7 @@ class _Killed(Exception):
 
 
 def test_a_run_killed_and_resumed_ends_like_one_that_was_not(tmp_path):
-    whole = train(_network(), RECIPE, _batches, tmp_path / "whole", workers=0)
+    whole = train(_network(), RECIPE, _batches, tmp_path / "whole", asking=SMALL, workers=0)
 
     class Dying(PhantomBatches):
         def __getitem__(self, index):
@@ -67,9 +68,9 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(tmp_path):
         return batches
 
     with pytest.raises(_Killed):
-        train(_network(), RECIPE, dying, tmp_path / "part", workers=0)
+        train(_network(), RECIPE, dying, tmp_path / "part", asking=SMALL, workers=0)
     assert [row[0] for row in _log(tmp_path / "part")] == ["1", "2", "3", "4"]
-    resumed = train(_network(), RECIPE, _batches, tmp_path / "part", workers=0)
+    resumed = train(_network(), RECIPE, _batches, tmp_path / "part", asking=SMALL, workers=0)
     assert _log(tmp_path / "part") == _log(tmp_path / "whole")
     assert [row[1] for row in _log(tmp_path / "whole")] == ["32"] * 3 + ["48"] * 3
     for name, tensor in whole.state_dict().items():
@@ -78,12 +79,12 @@ def test_a_run_killed_and_resumed_ends_like_one_that_was_not(tmp_path):
 
 def test_a_finished_run_gives_its_network_again_without_a_step(tmp_path):
     recipe = replace(RECIPE, stages=(Stage(32, 1, 1, 2),))
-    first = train(_network(), recipe, _batches, tmp_path, workers=0)
+    first = train(_network(), recipe, _batches, tmp_path, asking=SMALL, workers=0)
 
     def none(stage):
         raise AssertionError(stage)
 
-    again = train(build_sam("msksam_small", 32), recipe, none, tmp_path, workers=0)
+    again = train(build_sam("msksam_small", 32), recipe, none, tmp_path, asking=SMALL, workers=0)
     assert not again.training
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
@@ -127,8 +128,10 @@ class _Scores:
 
 def test_the_weights_that_validated_best_are_kept_and_training_goes_on_from_its_own(tmp_path):
     scores = _Scores(0.1, 0.7, 0.9, 0.8)
-    watched = train(_network(), _short(), _batches, tmp_path / "a", workers=0, validation=Validation(scores, 2, 9))
-    alone = train(_network(), _short(), _batches, tmp_path / "b", workers=0)
+    watched = train(
+        _network(), _short(), _batches, tmp_path / "a", asking=SMALL, workers=0, validation=Validation(scores, 2, 9)
+    )
+    alone = train(_network(), _short(), _batches, tmp_path / "b", asking=SMALL, workers=0)
     assert len(scores.seen) == 4
     for name, tensor in watched.state_dict().items():
         assert torch.equal(tensor, scores.seen[2][name]), name
@@ -140,11 +143,11 @@ def test_the_weights_that_validated_best_are_kept_and_training_goes_on_from_its_
 def test_a_run_ends_after_so_many_looks_without_a_better_one_and_stays_ended(tmp_path):
     scores = _Scores(0.5, 0.6, 0.6, 0.4)
     validation = Validation(scores, 1, 2)
-    first = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    first = train(_network(), _short(), _batches, tmp_path, asking=SMALL, workers=0, validation=validation)
     rows = _rows(tmp_path)
     assert [row["validation"] for row in rows] == ["0.5000", "0.6000", "0.6000", "0.4000"]
     assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
-    again = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    again = train(_network(), _short(), _batches, tmp_path, asking=SMALL, workers=0, validation=validation)
     assert len(scores.seen) == 4
     for name, tensor in first.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name])
@@ -153,7 +156,7 @@ def test_a_run_ends_after_so_many_looks_without_a_better_one_and_stays_ended(tmp
 
 def test_a_run_that_never_gets_better_gives_back_what_it_began_with(tmp_path):
     validation = Validation(_Scores(0.5, 0.4, 0.3), 3, 9)
-    trained = train(_network(), _short(), _batches, tmp_path, workers=0, validation=validation)
+    trained = train(_network(), _short(), _batches, tmp_path, asking=SMALL, workers=0, validation=validation)
     assert all(torch.equal(tensor, trained.state_dict()[name]) for name, tensor in _network().state_dict().items())
 
 
@@ -161,7 +164,7 @@ def test_what_does_not_learn_keeps_every_bit_and_is_not_in_the_state(tmp_path):
     sam = _network()
     sam.image_encoder.requires_grad_(False)
     before = _network().state_dict()
-    after = train(sam, _short(), _batches, tmp_path, workers=0).state_dict()
+    after = train(sam, _short(), _batches, tmp_path, asking=SMALL, workers=0).state_dict()
     encoder = {name for name in before if name.startswith("image_encoder.")}
     assert all(torch.equal(before[name], after[name]) for name in encoder)
     assert not torch.equal(before["mask_decoder.iou_token.weight"], after["mask_decoder.iou_token.weight"])
@@ -183,5 +186,5 @@ def test_two_batches_in_a_step_are_two_batches_further(tmp_path):
 
     recipe = replace(_short(accumulate=2), stages=(Stage(32, 1, 1, 3),))
     assert recipe.batches() == 6
-    train(_network(), recipe, noting, tmp_path, workers=0)
+    train(_network(), recipe, noting, tmp_path, asking=SMALL, workers=0)
     assert asked == list(range(6))

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from msksam_cli.sam.model import Architecture, build_sam, vit_encoder
+from msksam_cli.sam.model import Architecture, Asking, build_sam, vit_encoder
 from msksam_cli.training.lora import add_lora, merge_lora
 from msksam_cli.training.parts import is_half, let_learn, plain
 
 TINY_VIT = Architecture(
-    "tiny_vit", 64, 16, box_as_mask=False,
+    "tiny_vit", 64, 16, asking=Asking(),
     make_encoder=partial(vit_encoder, embed_dim=16, depth=2, num_heads=2, global_attn_indexes=(1,)),
 )  # fmt: skip
 
