@@ -8,6 +8,8 @@ out of the field of view costs score, but moving further in earns none: else atl
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -19,6 +21,10 @@ _STEPS = 40
 _SHAPE_DAMPING = 0.02
 _STRETCH = (0.75, 1.33)
 
+ClassFit = Callable[[FloatArray, FloatArray, FloatArray], tuple[FloatArray, float]]
+"""Weights (C, N) of classes at N placed voxels, 0 outside the field of view, the volume's values (N,) there and the
+(4, 4) map → the intensity (C,) of each class, and the score of the placement."""
+
 
 def refine_affine(
     classes: Classes,
@@ -28,8 +34,9 @@ def refine_affine(
     *,
     rigid: bool = False,
     steps: int = _STEPS,
+    fit: ClassFit | None = None,
 ) -> tuple[FloatArray, float]:
-    """The (4, 4) atlas-to-volume map after refinement, and its score in nats per voxel.
+    """The (4, 4) atlas-to-volume map after refinement, and its score, in nats per voxel unless `fit` is given.
 
     Args:
         classes: the atlas's classes.
@@ -38,7 +45,9 @@ def refine_affine(
         start_mm: (4, 4) atlas world to volume world.
         rigid: keep size and shape.
         steps: most steps taken.
+        fit: how classes get their intensities and placements their scores; each class its mean when None.
     """
+    fit = fit or _by_means
     where = np.argwhere(classes.support > 0.5)
     weights = classes.weights[:, where[:, 0], where[:, 1], where[:, 2]].astype(np.float64)
     points = classes.grid.to_world_mm(where)
@@ -55,9 +64,7 @@ def refine_affine(
         voxels = (points @ matrix[:3, :3].T + matrix[:3, 3]) @ to_voxel[:3, :3].T + to_voxel[:3, 3]
         inside = np.all((voxels >= 0) & (voxels <= np.array(grid.shape) - 1), axis=1)
         values = _sample(volume, voxels)
-        masked = weights * inside
-        counts, sums = masked.sum(axis=1), masked @ values
-        score = float(information(counts, sums, np.asarray((values**2 * inside).sum()), float(len(points))))
+        levels, score = fit(weights * inside, values, matrix)
         covered = float(inside.mean())
         first_covered = first_covered or covered
         merit = score * first_covered / max(covered, first_covered, 1e-6)
@@ -67,12 +74,18 @@ def refine_affine(
             stall += 1
             if stall > 4:
                 break
-        target = (sums / np.maximum(counts, 1e-3)) @ weights
-        residual = (target - values) * inside
+        residual = (levels @ weights - values) * inside
         slope = np.stack([_sample(g, voxels) for g in gradients], axis=1) @ to_voxel[:3, :3]
         delta = _step(slope * inside[:, None], residual, local / radius, rigid)
         matrix = _moved(matrix, delta, centre, radius)
     return best, best_score
+
+
+def _by_means(weights: FloatArray, values: FloatArray, matrix: FloatArray) -> tuple[FloatArray, float]:
+    del matrix
+    counts, sums, inside = weights.sum(axis=1), weights @ values, weights.sum(axis=0) > 0
+    score = information(counts, sums, np.asarray((values**2 * inside).sum()), float(len(values)))
+    return sums / np.maximum(counts, 1e-3), float(score)
 
 
 def _plausible(matrix: FloatArray) -> bool:

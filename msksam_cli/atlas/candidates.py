@@ -11,8 +11,9 @@ from scipy import ndimage
 
 from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.evidence import Classes, atlas_classes, focused, on_spacing, total_probability, trimmed
+from msksam_cli.atlas.local_contrast import explained_of_shifts, joint_fit, local_contrast
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
-from msksam_cli.atlas.search import Start, best_shifts, poses
+from msksam_cli.atlas.search import Start, best_shifts, flexed_poses, poses
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import FloatArray, Grid
 
@@ -21,6 +22,7 @@ AFFINE_MM = 2.5
 _SEARCH_MM, _RANK_MM = 5.0, 4.0
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
+_ZONE_MM, _FLEXIONS_DEG, _SIZES, _CONTRAST_STARTS = 12.0, (-12.0, 0.0, 12.0), (0.9, 1.0, 1.1, 1.2), 5
 _FOCUS_MM, _SKELETON_SCALES, _SKELETON_STARTS, _SKELETON_KEPT = 8.0, (0.9,), 6, 2
 
 
@@ -105,6 +107,42 @@ def find_near_skeleton(
         for matrix, _ in sorted(refined, key=lambda pair: -pair[1])[:_SKELETON_KEPT]:
             found.append(Candidate(matrix, mirrored, whole.score, whole.classes))
     return found
+
+
+def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, present: Candidate) -> Candidate | None:
+    """A placement elsewhere that explains more of the volume's local contrast than the present one; None if none does.
+
+    Fall-off of a coil, or a field of view that holds a small part of the atlas, misleads the other searches, which
+    compare intensities as they are.
+
+    Args:
+        atlas: what to place.
+        image: (I, J, K) intensities 0…1 on `work`.
+        work: the volume's working grid.
+        present: what the others found; its side is kept, and its score: it tells how well the body part fits.
+    """
+    contrast = local_contrast(image, work.spacing_mm)
+    grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
+    coarse, inside = resample(contrast, work, grid), coverage(work, grid).astype(np.float32)
+    classes, centre = trimmed(focused(present.classes, atlas, _ZONE_MM)), tissue_centre_mm(atlas)
+    starts = [
+        start
+        for pose in flexed_poses(centre, present.mirrored, _FLEXIONS_DEG, _SIZES)
+        for start in best_shifts(
+            classes, pose, coarse, inside, grid,
+            how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM, scores=explained_of_shifts,
+        )
+    ]  # fmt: skip
+    starts = sorted(starts, key=lambda start: -start.score)[:_CONTRAST_STARTS]
+    fine_grid = world_aligned_grid(work.corners_mm(), _RANK_MM)
+    fine, near = resample(contrast, work, fine_grid), on_spacing(classes, _RANK_MM)
+    fit = joint_fit(near, fine_grid, fine)
+    begun = [present.atlas_to_volume_mm, *(start.atlas_to_volume_mm for start in starts)]
+    refined = [refine_affine(near, fine, fine_grid, matrix, fit=fit) for matrix in begun]
+    matrix, _ = max(refined, key=lambda pair: pair[1])
+    if moved_mm(matrix, present.atlas_to_volume_mm, centre) <= APART_MM:
+        return None
+    return Candidate(matrix, present.mirrored, present.score, present.classes)
 
 
 def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:

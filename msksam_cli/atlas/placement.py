@@ -4,7 +4,9 @@
 2. *Affine*: the best starts of each side are refined at 4 mm, the winner at 2.5 mm; beside it stand starts that were
    found by the skeleton alone.
 3. *Contest*: each is bent coarsely; the one that best explains the grey levels near any of their skeletons wins.
-4. *Deformable*: the atlas, painted with the intensities its classes have in this volume, is bent onto the volume by
+4. *Second look*: where that is doubtful, the skeleton is searched for by local contrast, which a coil's fall-off does
+   not mislead; what is found is taken if it explains more, and stays doubtful.
+5. *Deformable*: the atlas, painted with the intensities its classes have in this volume, is bent onto the volume by
    diffeomorphic demons (Vercauteren et al., NeuroImage 2009) as SimpleITK implements them.
 
 The atlas's contrast never enters, only which of its voxels belong together.
@@ -26,6 +28,7 @@ from msksam_cli.atlas.candidates import (
     AFFINE_MM,
     APART_MM,
     Candidate,
+    find_by_contrast,
     find_candidates,
     find_near_skeleton,
     moved_mm,
@@ -116,6 +119,20 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     winner = max(own, key=lambda n: nats[n])
     chosen = replace(bent[winner], score=max(bent[n].score for n in own))
     rival, rival_distance_mm = _rival([c for c in candidates if c.mirrored == mirrored], atlas)
+    fit = _judged(
+        atlas,
+        visible_fractions(atlas, work, chosen.candidate.atlas_to_volume_mm),
+        chosen,
+        mirror_margin=nats[winner] - max(others) if others else None,
+        rival=_bent(_refined(rival, atlas, image, work), image, work, threads) if rival else None,
+        rival_distance_mm=rival_distance_mm,
+    )
+    found = None if fit.reliable else find_by_contrast(atlas, image, work, chosen.candidate)
+    if found:
+        away_mm = moved_mm(found.atlas_to_volume_mm, chosen.candidate.atlas_to_volume_mm, tissue_centre_mm(atlas))
+        reason = f"found by local contrast alone, {away_mm:.0f} mm from where intensities fit best"
+        chosen = _bent(found, image, work, threads)
+        fit = replace(fit, similarity=chosen.score, shift_margin=None, reason=reason)
     field = None
     if deformable:
         field = bend(
@@ -134,14 +151,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         probabilities=WorkingProbabilities(work, volume.grid, warp(atlas, work, matrix, field)),
         visible_fraction=visible,
         tissues=atlas.tissues,
-        fit=_judged(
-            atlas,
-            visible,
-            chosen,
-            mirror_margin=nats[winner] - max(others) if others else None,
-            rival=_bent(_refined(rival, atlas, image, work), image, work, threads) if rival else None,
-            rival_distance_mm=rival_distance_mm,
-        ),
+        fit=replace(fit, inside_fraction=_inside_fraction(atlas, visible)),
         side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
         atlas_name=atlas.name,
         atlas_sha256=atlas.sha256,
@@ -224,8 +234,7 @@ def _judged(
     rival_distance_mm: float,
 ) -> Fit:
     """The fit of the chosen placement, compared with the alternatives."""
-    size = {index: float(p.sum()) for index, p in atlas.probabilities.items()}
-    inside = sum(visible[index] * size[index] for index in size) / max(sum(size.values()), 1e-6)
+    inside = _inside_fraction(atlas, visible)
     affine_score = chosen.candidate.score
     reason = ""
     if affine_score < _LEAST_SIMILARITY:
@@ -247,6 +256,12 @@ def _judged(
         shift_margin=chosen.score - rival.score if rival else None,
         template=chosen.candidate.classes.name,
     )
+
+
+def _inside_fraction(atlas: Atlas, visible: Mapping[int, float]) -> float:
+    """Share of all the atlas's tissue that lies inside the field of view."""
+    size = {index: float(p.sum()) for index, p in atlas.probabilities.items()}
+    return sum(visible[index] * size[index] for index in size) / max(sum(size.values()), 1e-6)
 
 
 def warp(atlas: Atlas, work: Grid, matrix: FloatArray, field: Field | None) -> dict[int, NDArray[np.float32]]:

@@ -7,7 +7,7 @@ turns, sizes and sides are left to be tried one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,11 @@ from msksam_cli.atlas.evidence import Classes, information
 from msksam_cli.atlas.resampling import inverse, mirror_about_x, resample, world_aligned_grid
 from msksam_cli.core.geometry import FloatArray, Grid
 
-_LEAST_OVERLAP = 0.6  # of the largest overlap any shift has
+LEAST_OVERLAP = 0.6  # of the largest overlap any shift has
+
+ShiftScores = Callable[[list[NDArray[np.float32]], NDArray[np.float32], NDArray[np.float32]], NDArray[np.float64]]
+"""Posed classes, a volume and its field of view → the score of every shift; index 0 puts the classes' last voxel on the
+volume's first, -inf marks shifts that are out of the question."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +65,16 @@ def poses(
             yield Pose(_about(centre_mm, matrix) @ flip, mirrored)
 
 
+def flexed_poses(
+    centre_mm: FloatArray, mirrored: bool, turns_deg: tuple[float, ...], scales: tuple[float, ...]
+) -> Iterator[Pose]:
+    """The atlas on one side in every size and every turn about the left-right axis."""
+    flip = mirror_about_x(centre_mm) if mirrored else np.eye(4)
+    for scale in scales:
+        for turn in turns_deg:
+            yield Pose(_about(centre_mm, _rotation(0, turn) * scale) @ flip, mirrored)
+
+
 def best_shifts(
     classes: Classes,
     pose: Pose,
@@ -70,6 +84,7 @@ def best_shifts(
     *,
     how_many: int,
     apart_mm: float,
+    scores: ShiftScores | None = None,
 ) -> list[Start]:
     """The best shifts of a posed atlas over a volume, none within `apart_mm` of a better one.
 
@@ -81,13 +96,14 @@ def best_shifts(
         grid: a RAS+ grid with isotropic spacing.
         how_many: starts wanted.
         apart_mm: smallest distance between two starts.
+        scores: what makes a shift good; nats per voxel when None.
     """
     spacing = grid.spacing_mm[0]
     corners = classes.grid.corners_mm() @ pose.matrix_mm[:3, :3].T + pose.matrix_mm[:3, 3]
     posed_grid = world_aligned_grid(corners, spacing)
     back = inverse(pose.matrix_mm)
     posed = [resample(weight, classes.grid, posed_grid, back) for weight in classes.weights]
-    score = _score_of_shifts(posed, volume, inside)
+    score = (scores or _score_of_shifts)(posed, volume, inside)
     starts = []
     reach = max(1, round(apart_mm / spacing))
     for _ in range(how_many):
@@ -105,7 +121,7 @@ def best_shifts(
 def _score_of_shifts(
     posed: list[NDArray[np.float32]], volume: NDArray[np.float32], inside: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Evidence at each shift; index 0 puts the atlas's last voxel on the volume's first."""
+    """Evidence in nats per voxel, see `ShiftScores`."""
     full = tuple(a + v - 1 for a, v in zip(posed[0].shape, volume.shape, strict=True))
     fast = [fft.next_fast_len(n, real=True) for n in full]
     crop = tuple(slice(0, n) for n in full)
@@ -130,7 +146,7 @@ def _score_of_shifts(
     stacked = np.stack(counts)
     score = information(stacked, np.stack(sums), squares, support_size)
     overlap = stacked.sum(axis=0)
-    score[overlap < _LEAST_OVERLAP * overlap.max()] = -np.inf
+    score[overlap < LEAST_OVERLAP * overlap.max()] = -np.inf
     return score
 
 
