@@ -19,6 +19,9 @@ from msksam_cli.core.geometry import FloatArray, Grid
 
 APART_MM = 15.0
 AFFINE_MM = 2.5
+NEARLY_AS_WELL = 0.92
+"""A placement whose score is a larger share of another's than this cannot be told from it."""
+
 _SEARCH_MM, _RANK_MM = 5.0, 4.0
 _TURNS_DEG, _SCALES = 15.0, (0.9, 1.1)
 _SHIFTS_PER_POSE, _STARTS_HERE, _STARTS_ELSEWHERE = 3, 4, 3
@@ -110,7 +113,7 @@ def find_near_skeleton(
 
 
 def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, present: Candidate) -> Candidate | None:
-    """A placement elsewhere that explains more of the volume's local contrast than the present one; None if none does.
+    """A placement elsewhere that explains clearly more of the volume's local contrast than the present one, or None.
 
     Fall-off of a coil, or a field of view that holds a small part of the atlas, misleads the other searches, which
     compare intensities as they are.
@@ -139,8 +142,8 @@ def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, prese
     fit = joint_fit(near, fine_grid, fine)
     begun = [present.atlas_to_volume_mm, *(start.atlas_to_volume_mm for start in starts)]
     refined = [refine_affine(near, fine, fine_grid, matrix, fit=fit) for matrix in begun]
-    matrix, _ = max(refined, key=lambda pair: pair[1])
-    if moved_mm(matrix, present.atlas_to_volume_mm, centre) <= APART_MM:
+    matrix, share = max(refined, key=lambda pair: pair[1])
+    if NEARLY_AS_WELL * share <= refined[0][1] or moved_mm(matrix, present.atlas_to_volume_mm, centre) <= APART_MM:
         return None
     return Candidate(matrix, present.mirrored, present.score, present.classes)
 

@@ -27,6 +27,7 @@ from msksam_cli.atlas.appearance import SharpeningRules, explained_nats, grey_le
 from msksam_cli.atlas.candidates import (
     AFFINE_MM,
     APART_MM,
+    NEARLY_AS_WELL,
     Candidate,
     find_by_contrast,
     find_candidates,
@@ -50,7 +51,7 @@ _EXTENSION_MM = 12.0
 _CONTEST_MM, _CONTEST = 2.0, SharpeningRules(bins=32, rounds=4)
 _COARSE_LEVELS = 2
 _LEAST_CONTRAST = 1e-3
-_LEAST_SIMILARITY, _LEAST_INSIDE, _DOUBTFUL_SHARE = 0.13, 0.2, 0.92
+_LEAST_SIMILARITY, _LEAST_INSIDE = 0.13, 0.2
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     found = None if fit.reliable else find_by_contrast(atlas, image, work, chosen.candidate)
     if found:
         away_mm = moved_mm(found.atlas_to_volume_mm, chosen.candidate.atlas_to_volume_mm, tissue_centre_mm(atlas))
-        reason = f"found by local contrast alone, {away_mm:.0f} mm from where intensities fit best"
+        reason = f"{fit.reason}; local contrast places it {away_mm:.0f} mm away, which was taken"
         chosen = _bent(found, image, work, threads)
         fit = replace(fit, similarity=chosen.score, shift_margin=None, reason=reason)
     field = None
@@ -241,7 +242,7 @@ def _judged(
         reason = f"affine similarity {affine_score:.3f} is below {_LEAST_SIMILARITY:g}: another body part or sequence"
     elif inside < _LEAST_INSIDE:
         reason = f"only {inside:.0%} of the atlas lies inside the field of view"
-    elif rival and rival.score > _DOUBTFUL_SHARE * chosen.score:
+    elif rival and rival.score > NEARLY_AS_WELL * chosen.score:
         reason = (
             f"a placement {rival_distance_mm:.0f} mm away fits nearly as well: "
             f"{rival.score:.3f} against {chosen.score:.3f}"
