@@ -5,7 +5,7 @@
    found by the skeleton alone.
 3. *Contest*: each is bent coarsely; the one that best explains the grey levels near any of their skeletons wins.
 4. *Second look*: where that is doubtful, the skeleton is searched for by local contrast, which a coil's fall-off does
-   not mislead; what is found is taken if it explains more, and stays doubtful.
+   not mislead; what is found is taken if it explains clearly more, and stays doubtful.
 5. *Deformable*: the atlas, painted with the intensities its classes have in this volume, is bent onto the volume by
    diffeomorphic demons (Vercauteren et al., NeuroImage 2009) as SimpleITK implements them.
 
