@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from msksam_cli.atlas.affine import refine_affine
 from msksam_cli.atlas.evidence import Classes, atlas_classes, focused, on_spacing, total_probability, trimmed
 from msksam_cli.atlas.local_contrast import explained_of_shifts, joint_fit, local_contrast
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
-from msksam_cli.atlas.search import Start, best_shifts, flexed_poses, poses
+from msksam_cli.atlas.search import Pose, ShiftScores, Start, best_shifts, flexed_poses, poses
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import FloatArray, Grid
 
@@ -54,11 +54,7 @@ def find_candidates(atlas: Atlas, image: NDArray[np.float32], work: Grid, mirror
     centre = tissue_centre_mm(atlas)
 
     def searched(classes: Classes, turns_deg: float, scales: tuple[float, ...]) -> list[Start]:
-        return [
-            start
-            for pose in poses(centre, mirrors, turns_deg, scales)
-            for start in best_shifts(classes, pose, coarse, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM)
-        ]
+        return _starts(classes, poses(centre, mirrors, turns_deg, scales), coarse, inside, grid)
 
     sets = atlas_classes(atlas)
     classes = max(sets, key=lambda c: max(start.score for start in searched(c, 0.0, ())))
@@ -99,11 +95,7 @@ def find_near_skeleton(
     found: list[Candidate] = []
     for mirrored, whole in best.items():
         classes = trimmed(focused(whole.classes, atlas, _FOCUS_MM))
-        starts = [
-            start
-            for pose in poses(centre, (mirrored,), _TURNS_DEG, _SKELETON_SCALES)
-            for start in best_shifts(classes, pose, coarse, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM)
-        ]
+        starts = _starts(classes, poses(centre, (mirrored,), _TURNS_DEG, _SKELETON_SCALES), coarse, inside, grid)
         starts = sorted(starts, key=lambda start: -start.score)[:_SKELETON_STARTS]
         near = on_spacing(classes, AFFINE_MM)
         refined = [refine_affine(near, fine, fine_grid, start.atlas_to_volume_mm) for start in starts]
@@ -128,14 +120,8 @@ def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, prese
     grid = world_aligned_grid(work.corners_mm(), _SEARCH_MM)
     coarse, inside = resample(contrast, work, grid), coverage(work, grid).astype(np.float32)
     classes, centre = trimmed(focused(present.classes, atlas, _ZONE_MM)), tissue_centre_mm(atlas)
-    starts = [
-        start
-        for pose in flexed_poses(centre, present.mirrored, _FLEXIONS_DEG, _SIZES)
-        for start in best_shifts(
-            classes, pose, coarse, inside, grid,
-            how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM, scores=explained_of_shifts,
-        )
-    ]  # fmt: skip
+    tried = flexed_poses(centre, present.mirrored, _FLEXIONS_DEG, _SIZES)
+    starts = _starts(classes, tried, coarse, inside, grid, scores=explained_of_shifts)
     starts = sorted(starts, key=lambda start: -start.score)[:_CONTRAST_STARTS]
     fine_grid = world_aligned_grid(work.corners_mm(), _RANK_MM)
     fine, near = resample(contrast, work, fine_grid), on_spacing(classes, _RANK_MM)
@@ -146,6 +132,25 @@ def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, prese
     if NEARLY_AS_WELL * share <= refined[0][1] or moved_mm(matrix, present.atlas_to_volume_mm, centre) <= APART_MM:
         return None
     return Candidate(matrix, present.mirrored, present.score, present.classes)
+
+
+def _starts(
+    classes: Classes,
+    tried: Iterable[Pose],
+    volume: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    grid: Grid,
+    *,
+    scores: ShiftScores | None = None,
+) -> list[Start]:
+    """The best shifts of every pose, in the order of the poses; see `best_shifts`."""
+    return [
+        start
+        for pose in tried
+        for start in best_shifts(
+            classes, pose, volume, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM, scores=scores
+        )
+    ]
 
 
 def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:

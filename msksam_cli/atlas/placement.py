@@ -120,9 +120,10 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
     winner = max(own, key=lambda n: nats[n])
     chosen = replace(bent[winner], score=max(bent[n].score for n in own))
     rival, rival_distance_mm = _rival([c for c in candidates if c.mirrored == mirrored], atlas)
+    visible = visible_fractions(atlas, work, chosen.candidate.atlas_to_volume_mm)
     fit = _judged(
         atlas,
-        visible_fractions(atlas, work, chosen.candidate.atlas_to_volume_mm),
+        visible,
         chosen,
         mirror_margin=nats[winner] - max(others) if others else None,
         rival=_bent(_refined(rival, atlas, image, work), image, work, threads) if rival else None,
@@ -133,7 +134,9 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         away_mm = moved_mm(found.atlas_to_volume_mm, chosen.candidate.atlas_to_volume_mm, tissue_centre_mm(atlas))
         reason = f"{fit.reason}; local contrast places it {away_mm:.0f} mm away, which was taken"
         chosen = _bent(found, image, work, threads)
-        fit = replace(fit, similarity=chosen.score, shift_margin=None, reason=reason)
+        visible = visible_fractions(atlas, work, found.atlas_to_volume_mm)
+        inside = _inside_fraction(atlas, visible)
+        fit = replace(fit, similarity=chosen.score, inside_fraction=inside, shift_margin=None, reason=reason)
     field = None
     if deformable:
         field = bend(
@@ -146,13 +149,12 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
             start=chosen.field,
         )
     matrix = chosen.candidate.atlas_to_volume_mm
-    visible = visible_fractions(atlas, work, matrix)
     return PlacedAtlas(
         grid=volume.grid,
         probabilities=WorkingProbabilities(work, volume.grid, warp(atlas, work, matrix, field)),
         visible_fraction=visible,
         tissues=atlas.tissues,
-        fit=replace(fit, inside_fraction=_inside_fraction(atlas, visible)),
+        fit=fit,
         side={"left": "right", "right": "left"}.get(atlas.side, "") if mirrored else atlas.side,
         atlas_name=atlas.name,
         atlas_sha256=atlas.sha256,
