@@ -26,8 +26,9 @@ from torch.utils.data import Dataset
 
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.tables import aligned_text
+from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.choose import choose_mask
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, Sam, build_sam, modeling
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, Sam, build_sam, modeling
 from msksam_cli.sam.runtime import make_model
 from msksam_cli.sam.small_encoder import SmallEncoder
 from msksam_cli.training.bundled import (

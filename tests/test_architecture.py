@@ -20,6 +20,7 @@ LAYERS = (
     {"pipeline"},
     {"training"},
     {"atlas", "sam", "fusion", "measure", "phantom", "io"},
+    {"network"},
     {"embeddings"},
     {"core"},
     {"errors"},

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from msksam_cli.errors import ModelError
 from msksam_cli.fusion import FusionRules
 from msksam_cli.io.fusion_file import FUSION_SUFFIX, FusionWeights, fusion_weights, read_fusion_file
 from msksam_cli.io.resources import models_folder
+from msksam_cli.network import Network
 from msksam_cli.pipeline.models import is_file_name, locate_model
-
-if TYPE_CHECKING:
-    from msksam_cli.sam.runtime import Model
 
 METADATA_KEY = "fusion"
 """Key of a checkpoint's metadata under which it carries its weights, as JSON."""
 
 
-def fusion_rules(name_or_file: str, model: Model) -> FusionRules:
+def fusion_rules(name_or_file: str, model: Network) -> FusionRules:
     """The rules a model's masks are fused by.
 
     Weights come from a file fitted for this checkpoint (see `fitted_path`), else from the checkpoint's own metadata,
@@ -53,7 +50,7 @@ def as_metadata(rules: FusionRules) -> dict[str, str]:
     return {METADATA_KEY: json.dumps(table, sort_keys=True)}
 
 
-def _fitted(path: Path, model: Model) -> FusionWeights:
+def _fitted(path: Path, model: Network) -> FusionWeights:
     weights = read_fusion_file(path)
     if weights.weights_sha256 != model.weights_sha256:
         raise ModelError(
@@ -64,7 +61,7 @@ def _fitted(path: Path, model: Model) -> FusionWeights:
     return weights
 
 
-def _from_metadata(model: Model) -> FusionWeights:
+def _from_metadata(model: Network) -> FusionWeights:
     try:
         table = json.loads(model.metadata[METADATA_KEY])
     except ValueError as error:

@@ -24,8 +24,8 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.embeddings import Embedding, EmbeddingKey, EmbeddingStore
 from msksam_cli.fusion import FusionRules, clean_labels, fuse_slice, join_answers
+from msksam_cli.network import Network, arithmetic
 from msksam_cli.sam.choose import candidate_scores
-from msksam_cli.sam.runtime import Model
 
 _SLICES_AT_ONCE = 8
 _SURER = SharpeningRules(blur_mm=0.5)
@@ -52,7 +52,7 @@ class Setup:
     """
 
     tissues: TissueTable
-    model: Model
+    model: Network
     store: EmbeddingStore
     rules: FusionRules
     prompt_kind: str = "auto"
@@ -261,7 +261,7 @@ def gather_evidence(
 def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> list[Embedding]:
     """Embeddings of slices, from the store where it has them; what is missing is encoded and kept."""
     model, store = setup.model, setup.store
-    keys = [EmbeddingKey.of_slice(p, model.encoder_sha256, PREPROCESSING_VERSION, model.precision) for p in planes]
+    keys = [EmbeddingKey.of_slice(p, model.encoder_sha256, PREPROCESSING_VERSION, arithmetic(model)) for p in planes]
     found = [store.get(key) for key in keys]
     missing = [number for number, embedding in enumerate(found) if embedding is None]
     encoded = model.encode([planes[number] for number in missing], setup.batch_size) if missing else []

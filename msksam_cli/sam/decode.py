@@ -1,21 +1,28 @@
-"""Embeddings and prompts to masks: the cheap half of the network, done once per prompt."""
+"""Embeddings and prompts to masks with torch: the cheap half of the network, done once per prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import chain
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
-from msksam_cli.sam.asking import Window, ask, stride_of, window_for
+from msksam_cli.sam.asking import (
+    LOW_RES_PER_EMBEDDING,
+    OUTSIDE_LOGIT,
+    Asking,
+    Layout,
+    Questions,
+    Window,
+    answer_prompts,
+)
 from msksam_cli.sam.frame import Frame
-from msksam_cli.sam.model import LOW_RES_PER_EMBEDDING, Asking, Sam, box_mask_prompt
+from msksam_cli.sam.model import Sam, box_mask_prompt
 from msksam_cli.sam.threads import map_over_cores
 
 GPU_CHUNK = 64
@@ -24,10 +31,7 @@ GPU_CHUNK = 64
 def decode_slice(
     sam: Sam, embedding: Embedding, prompts: Sequence[Prompt], *, asking: Asking, chunk: int | None = None
 ) -> list[MaskPrediction]:
-    """Answers to all prompts of one slice, in their order.
-
-    Prompts with the same kinds and number of parts and windows of one size go through the decoder together; nothing is
-    padded, so that an answer is the same whatever else was asked.
+    """Answers to all prompts of one slice, in their order; see `answer_prompts`.
 
     Args:
         sam: the network whose encoder made the embedding.
@@ -43,51 +47,85 @@ def decode_slice(
     Raises:
         ValueError: a prompt lies outside the slice, or the embedding has another shape than the network's.
     """
-    for prompt in prompts:
-        prompt.check_inside(embedding.slice_shape)
     on_cpu = sam.device.type == "cpu"
-    frame, features = Frame(embedding.slice_shape, sam.image_encoder.img_size), _features(sam, embedding)
-    questions = [_question(sam, frame, prompt, asking.window_cells) for prompt in prompts]
-    batches = _batches(questions, chunk or (1 if on_cpu else GPU_CHUNK))
+    features = _features(sam, embedding)
+    frame = Frame(embedding.slice_shape, sam.image_encoder.img_size)
 
-    def answer(positions: Sequence[int]) -> list[MaskPrediction]:
-        return _decode_batch(sam, features, frame, [questions[position] for position in positions], asking.box_as_mask)
+    def answer(questions: Questions) -> list[MaskPrediction]:
+        return _decode_batch(sam, features, frame, questions, asking.box_as_mask)
 
-    answered = map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches]
-    by_position = dict(zip(chain(*batches), chain(*answered), strict=True))
-    return [by_position[position] for position in range(len(prompts))]
+    return answer_prompts(
+        embedding.slice_shape,
+        prompts,
+        layout_of(sam),
+        asking,
+        together=chunk or (1 if on_cpu else GPU_CHUNK),
+        answer_all=lambda batches: map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches],
+    )
 
 
-@dataclass(frozen=True, eq=False)
-class _Question:
-    """A prompt in the model frame, and where it is answered.
+def layout_of(sam: Sam) -> Layout:
+    """How the network's embeddings lie in its input."""
+    return Layout(int(sam.image_encoder.img_size), int(sam.prompt_encoder.image_embedding_size[0]))
 
-    Attributes:
-        prompt: as it was asked.
-        box_xyxy: (4,) pixels of the model frame, or None.
-        points_xy: (K, 2) pixels of the model frame, K may be 0.
-        window: part of the embedding.
+
+def ask(
+    sam: Sam,
+    features: Tensor,
+    *,
+    points: tuple[Tensor, Tensor] | None,
+    boxes: Tensor | None,
+    mask_prompts: Tensor | None,
+    arithmetic: AbstractContextManager[object] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Low-res logits (N, 4, 4h, 4w) and IoU predictions (N, 4) of N prompts, each in its own embedding.
+
+    segment-anything's decoder adds one image's embedding to the dense prompt of each question. Here each question
+    brings its own embedding with its dense prompt, and the one image is nought.
+
+    Args:
+        sam: the network.
+        features: (N, 256, h, w) embeddings, or windows of them, h = w.
+        points: (N, K, 2) pixels counted from the corner of what `features` show, and (N, K) labels.
+        boxes: (N, 4), counted alike.
+        mask_prompts: (N, 1, 4h, 4w) logits.
+        arithmetic: context the decoder runs in, such as autocast.
     """
+    encoder = _prompt_encoder(sam, features.shape[-1])
+    sparse, dense = encoder(points=points, boxes=boxes, masks=mask_prompts)
+    with arithmetic or nullcontext():
+        logits, scores = sam.mask_decoder.predict_masks(
+            image_embeddings=torch.zeros_like(features[:1]),
+            image_pe=encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=features + dense,
+        )
+    return logits, scores
 
-    prompt: Prompt
-    box_xyxy: NDArray[np.float64] | None
-    points_xy: NDArray[np.float64]
-    window: Window
+
+def spread(logits: Tensor, windows: Sequence[Window], cells: int) -> Tensor:
+    """Low-res logits (N, C, h, w) of windows as (N, C, H, W) of the whole embedding, far below 0 outside."""
+    side = cells * LOW_RES_PER_EMBEDDING
+    if logits.shape[-1] == side:
+        return logits
+    whole = logits.new_full((*logits.shape[:2], side, side), OUTSIDE_LOGIT)
+    for one, part, window in zip(whole, logits, windows, strict=True):
+        rows, columns = window.part(LOW_RES_PER_EMBEDDING)
+        one[:, rows, columns] = part
+    return whole
 
 
-def _question(sam: Sam, frame: Frame, prompt: Prompt, window_cells: int | None) -> _Question:
-    box = frame.to_model_xyxy([prompt.box.xyxy])[0] if prompt.box else None
-    points = frame.to_model_xy(np.reshape(prompt.points.xy if prompt.points else (), (-1, 2)))
-    return _Question(prompt, box, points, window_for(box, points, sam, window_cells))
-
-
-def _batches(questions: Sequence[_Question], size: int) -> list[list[int]]:
-    """Positions of questions that can share a forward pass: equal parts and window sides, at most `size` of them."""
-    alike: dict[tuple[bool, int, int], list[int]] = {}
-    for position, question in enumerate(questions):
-        key = question.box_xyxy is not None, len(question.points_xy), question.window.side
-        alike.setdefault(key, []).append(position)
-    return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
+def _prompt_encoder(sam: Sam, cells: int) -> Sam:
+    """The network's prompt encoder for an embedding of `cells` a side; it shares the weights."""
+    own = sam.prompt_encoder
+    before = int(own.image_embedding_size[0])
+    if cells == before:
+        return own
+    resized = copy(own)
+    resized.image_embedding_size = (cells, cells)
+    resized.input_image_size = (own.input_image_size[0] * cells // before,) * 2
+    resized.mask_input_size = (own.mask_input_size[0] * cells // before,) * 2
+    return resized
 
 
 def _features(sam: Sam, embedding: Embedding) -> Tensor:
@@ -98,53 +136,32 @@ def _features(sam: Sam, embedding: Embedding) -> Tensor:
 
 
 def _decode_batch(
-    sam: Sam, features: Tensor, frame: Frame, questions: Sequence[_Question], box_as_mask: bool
+    sam: Sam, features: Tensor, frame: Frame, questions: Questions, box_as_mask: bool
 ) -> list[MaskPrediction]:
-    windows = [question.window for question in questions]
-    origins_px = np.array([window.origin_xy(stride_of(sam)) for window in windows])
+    layout, windows = layout_of(sam), questions.windows
     with torch.inference_mode():
-        points, boxes = _points(questions, origins_px, sam.device), _boxes(questions, origins_px, sam.device)
+        boxes = None if questions.boxes_xyxy is None else torch.from_numpy(questions.boxes_xyxy).to(sam.device)
         masks = None
         if boxes is not None and box_as_mask:
-            side = windows[0].side
-            masks = box_mask_prompt(boxes, side * stride_of(sam), side * LOW_RES_PER_EMBEDDING)
+            masks = box_mask_prompt(boxes, windows[0].side * layout.stride_px, windows[0].side * LOW_RES_PER_EMBEDDING)
         low_res, iou_predictions = ask(
             sam,
-            torch.stack([window.of(features) for window in windows]),
-            points=points,
+            torch.stack([features[:, *window.part()] for window in windows]),
+            points=_points(questions, sam.device),
             boxes=boxes,
             mask_prompts=masks,
         )
-        low_res_side = sam.prompt_encoder.mask_input_size[0]
-        whole = torch.stack(
-            [
-                window.spread(one, low_res_side, LOW_RES_PER_EMBEDDING)
-                for window, one in zip(windows, low_res, strict=True)
-            ]
-        )
+        whole = spread(low_res, windows, layout.cells)
         logits = sam.postprocess_masks(whole, frame.resized_shape, frame.slice_shape) - sam.mask_threshold
         answers, scores = logits.cpu().numpy(), iou_predictions.cpu().numpy()
     return [
-        MaskPrediction(answers[n].astype(np.float32), scores[n].astype(np.float32), question.prompt)
-        for n, question in enumerate(questions)
+        MaskPrediction(answers[n].astype(np.float32), scores[n].astype(np.float32), prompt)
+        for n, prompt in enumerate(questions.prompts)
     ]
 
 
-def _points(
-    questions: Sequence[_Question], origins_px: NDArray[np.integer], device: torch.device
-) -> tuple[Tensor, Tensor] | None:
-    if not len(questions[0].points_xy):
+def _points(questions: Questions, device: torch.device) -> tuple[Tensor, Tensor] | None:
+    if not questions.points_xy.shape[1]:
         return None
-    xy = np.stack([question.points_xy for question in questions]) - origins_px[:, None]
-    labels = [question.prompt.points.is_foreground for question in questions if question.prompt.points]
-    return (
-        torch.as_tensor(xy, dtype=torch.float32, device=device),
-        torch.as_tensor(np.array(labels, dtype=np.int32), device=device),
-    )
-
-
-def _boxes(questions: Sequence[_Question], origins_px: NDArray[np.integer], device: torch.device) -> Tensor | None:
-    boxes = [question.box_xyxy for question in questions if question.box_xyxy is not None]
-    if not boxes:
-        return None
-    return torch.as_tensor(np.stack(boxes) - np.tile(origins_px, 2), dtype=torch.float32, device=device)
+    labels = torch.from_numpy(questions.is_foreground.astype(np.int32))
+    return torch.from_numpy(questions.points_xy).to(device), labels.to(device)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from msksam_cli.sam.asking import Asking, box_as_logits
 from msksam_cli.sam.vision_shim import import_modeling
 
 modeling = import_modeling()
@@ -21,28 +22,11 @@ modeling = import_modeling()
 Sam = Any  # segment_anything.modeling.Sam, an nn.Module; the package carries no types
 
 EMBEDDING_CHANNELS = 256
-LOW_RES_PER_EMBEDDING = 4
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 # What an encoder expects of grey levels 0…255: mean and deviation to scale by, per channel. MedSAM was trained on 0…1.
 NORMALISATIONS = {"imagenet": (PIXEL_MEAN, PIXEL_STD), "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))}
-
-_BOX_MASK_LOGIT = 4.0
-
-
-@dataclass(frozen=True)
-class Asking:
-    """How prompts are put to a mask decoder.
-
-    Attributes:
-        box_as_mask: whether a box is also given as a dense mask, see `box_mask_prompt`.
-        window_cells: side of the part of an embedding in which a small box is answered, see `window_for`; None answers
-            every prompt in the whole embedding, as an encoder that sees positions needs it.
-    """
-
-    box_as_mask: bool = False
-    window_cells: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,26 +136,17 @@ def build_sam(arch: str | Architecture, image_side_px: int | None = None, *, nor
 
 
 def box_mask_prompt(boxes_xyxy_px: Tensor, side_px: int, low_res_side: int) -> Tensor:
-    """Boxes as mask prompts: +4 inside, −4 outside, in between where a low-res pixel is partly covered.
+    """Boxes as mask prompts, see `box_as_logits`.
 
     Args:
-        boxes_xyxy_px: (N, 4) boxes in the model frame, pixel centres counted from 0; a box covers half a pixel
-            beyond its corner centres.
+        boxes_xyxy_px: (N, 4) boxes in the model frame.
         side_px: side of the model's input.
         low_res_side: side h = w of the mask prompt, 4 times the embedding's.
 
     Returns:
         (N, 1, h, w) float32 logits on the boxes' device.
     """
-    boxes = boxes_xyxy_px.to(torch.float32)
     low_res_px = side_px / low_res_side
-    starts_px = torch.arange(low_res_side, device=boxes.device, dtype=torch.float32) * low_res_px
-
-    def covered(first_px: Tensor, last_px: Tensor) -> Tensor:
-        end = torch.minimum(last_px[:, None] + 1.0, starts_px + low_res_px)
-        start = torch.maximum(first_px[:, None], starts_px)
-        return (end - start).clamp(min=0.0) / low_res_px
-
-    columns, rows = covered(boxes[:, 0], boxes[:, 2]), covered(boxes[:, 1], boxes[:, 3])
-    coverage = rows[:, None, :, None] * columns[:, None, None, :]
-    return (2.0 * coverage - 1.0) * _BOX_MASK_LOGIT
+    starts_px = torch.arange(low_res_side, device=boxes_xyxy_px.device, dtype=torch.float32) * low_res_px
+    logits: Tensor = box_as_logits(boxes_xyxy_px.to(torch.float32), starts_px, low_res_px)
+    return logits

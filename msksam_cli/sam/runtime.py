@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, UsageError
+from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.decode import decode_slice
 from msksam_cli.sam.encode import encode_slices, encoder_sha256
-from msksam_cli.sam.model import Architecture, Asking, Sam
+from msksam_cli.sam.model import Architecture, Sam
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
@@ -47,6 +48,11 @@ class Model:
     asking: Asking
     metadata: Mapping[str, str]
     sam: Sam = field(repr=False)
+
+    @property
+    def runtime(self) -> str:
+        """What runs it."""
+        return "torch"
 
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order.

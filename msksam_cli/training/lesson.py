@@ -12,8 +12,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from msksam_cli.sam.asking import Window, ask, stride_of, window_for
-from msksam_cli.sam.model import LOW_RES_PER_EMBEDDING, Asking, Sam, box_mask_prompt
+from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, Asking, Window, window_for
+from msksam_cli.sam.decode import ask, layout_of
+from msksam_cli.sam.model import Sam, box_mask_prompt
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.losses import sam_loss
 
@@ -56,7 +57,7 @@ class Lesson(nn.Module):
             window_for(
                 boxes[number] if batch.use_box else None,
                 points[number] if batch.use_points else None,
-                self.sam,
+                layout_of(self.sam),
                 self._asking.window_cells,
             )
             for number in range(len(boxes))
@@ -66,15 +67,14 @@ class Lesson(nn.Module):
         self, batch: Batch, embeddings: Tensor, windows: Sequence[Window], numbers: Sequence[int], draw: torch.Generator
     ) -> Tensor:
         """Mean loss of some questions, by number, whose windows have one side; N of them, (H, W) the masks' size."""
-        device, stride_px, each = self.sam.device, stride_of(self.sam), batch.masks.shape[1]
+        device, stride_px, each = self.sam.device, layout_of(self.sam).stride_px, batch.masks.shape[1]
         masks = batch.masks.flatten(0, 1)
-        per_cell = LOW_RES_PER_EMBEDDING
         truth = torch.stack(
-            [window.of(masks[number], per_cell) for window, number in zip(windows, numbers, strict=True)]
+            [masks[number][window.part(LOW_RES_PER_EMBEDDING)] for window, number in zip(windows, numbers, strict=True)]
         )
         truth = truth.to(device).float()  # (N, H, W)
         features = torch.stack(
-            [window.of(embeddings[number // each]) for window, number in zip(windows, numbers, strict=True)]
+            [embeddings[number // each][:, *window.part()] for window, number in zip(windows, numbers, strict=True)]
         )  # (N, 256, h, w), H = 4 h
         origins = torch.tensor([window.origin_xy(stride_px) for window in windows], dtype=torch.float32)  # (N, 2)
         boxes = points = labels = None

@@ -22,7 +22,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from msksam_cli.io.atomic import atomic_path, write_text
-from msksam_cli.sam.model import Asking, Sam
+from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.model import Sam
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.distributed import Peers
 from msksam_cli.training.lesson import Lesson

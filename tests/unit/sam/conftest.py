@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, build_sam, vit_encoder
+from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
 from msksam_cli.sam.runtime import Model, make_model
 
 TINY_VIT = Architecture(

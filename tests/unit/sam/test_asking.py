@@ -9,11 +9,12 @@ import torch
 
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.pipeline.models import load_model
-from msksam_cli.sam.asking import Window, ask, window_for
-from msksam_cli.sam.decode import decode_slice
-from msksam_cli.sam.model import Asking, build_sam
+from msksam_cli.sam.asking import Asking, Layout, Window, window_for
+from msksam_cli.sam.decode import ask, decode_slice, spread
+from msksam_cli.sam.model import build_sam
 from msksam_cli.sam.runtime import Model
 
+LAYOUT = Layout(side_px=384, cells=96)
 WHOLE = Window(0, 0, 96)
 
 
@@ -35,22 +36,23 @@ def sam():
         ((340, 350, 380, 383), [(128, 128), (127, 200)], WHOLE),
     ],
 )
-def test_a_small_box_is_answered_round_itself_and_all_else_in_the_whole(sam, box, points, window):
-    assert window_for(box, points, sam, 64) == window
+def test_a_small_box_is_answered_round_itself_and_all_else_in_the_whole(box, points, window):
+    assert window_for(box, points, LAYOUT, 64) == window
 
 
 @pytest.mark.parametrize("cells", [None, 96, 128])
-def test_an_embedding_no_larger_than_the_window_is_taken_whole(sam, cells):
-    assert window_for((10, 10, 20, 20), None, sam, cells) == WHOLE
+def test_an_embedding_no_larger_than_the_window_is_taken_whole(cells):
+    assert window_for((10, 10, 20, 20), None, LAYOUT, cells) == WHOLE
 
 
 def test_a_window_cuts_and_puts_back_where_it_lies():
     window, planes = Window(top=1, left=2, side=3), torch.arange(2 * 64).reshape(2, 8, 8).float()
-    assert torch.equal(window.of(planes), planes[:, 1:4, 2:5])
-    logits = torch.ones(2, 6, 6)
-    spread = window.spread(logits, 16, per_cell=2)
-    assert torch.equal(spread[:, 2:8, 4:10], logits)
-    assert (spread > 0).sum() == logits.numel()
+    assert torch.equal(planes[:, *window.part()], planes[:, 1:4, 2:5])
+    logits = torch.ones(1, 2, 12, 12)
+    whole = spread(logits, [window], cells=8)
+    assert whole.shape == (1, 2, 32, 32)
+    assert torch.equal(whole[..., 4:16, 8:20], logits)
+    assert (whole > 0).sum() == logits.numel()
 
 
 def test_a_window_answers_as_an_embedding_of_its_own_would(sam):
@@ -60,8 +62,8 @@ def test_a_window_answers_as_an_embedding_of_its_own_would(sam):
     small.load_state_dict(sam.state_dict())
     with torch.inference_mode():
         window = Window(top=7, left=20, side=64)
-        found, _ = ask(sam, window.of(features), points=None, boxes=boxes, mask_prompts=None)
-        wanted, _ = ask(small, window.of(features), points=None, boxes=boxes, mask_prompts=None)
+        found, _ = ask(sam, features[..., *window.part()], points=None, boxes=boxes, mask_prompts=None)
+        wanted, _ = ask(small, features[..., *window.part()], points=None, boxes=boxes, mask_prompts=None)
     torch.testing.assert_close(found, wanted)
     assert sam.prompt_encoder.image_embedding_size == (96, 96), "the network itself keeps its size"
 

@@ -7,8 +7,8 @@ import pytest
 
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.embeddings import Embedding
+from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.decode import decode_slice
-from msksam_cli.sam.model import Asking
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 

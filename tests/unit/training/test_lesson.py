@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.sam.model import ARCHITECTURES, Architecture, Asking, build_sam, vit_encoder
+from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.lesson import Lesson, correction_points
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from msksam_cli.sam.model import Architecture, Asking, build_sam, vit_encoder
+from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.model import Architecture, build_sam, vit_encoder
 from msksam_cli.training.lora import add_lora, merge_lora
 from msksam_cli.training.parts import is_half, let_learn, plain
 

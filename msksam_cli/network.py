@@ -1,0 +1,59 @@
+"""What the pipeline asks of a network, whatever runs it: embed slices, answer prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from msksam_cli.core.prompts import MaskPrediction, Prompt
+from msksam_cli.embeddings import Embedding
+
+
+class Network(Protocol):
+    """A promptable network with its weights; it remembers no image."""
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+
+    @property
+    def image_side_px(self) -> int:
+        """Side of the square input."""
+
+    @property
+    def device(self) -> str:
+        """Where it runs, such as "cpu" or "cuda:0"."""
+
+    @property
+    def runtime(self) -> str:
+        """What runs it, such as "torch" or "onnx"."""
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the encoder: "fp32", "bf16" or "fp16"."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the checkpoint file, "" when it came from none."""
+
+    @property
+    def encoder_sha256(self) -> str:
+        """Hash of what an embedding owes to the network."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the checkpoint says about itself, such as its preprocessing or a fitted prior weight."""
+
+    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order."""
+
+    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
+        """Candidate masks for every prompt of one slice, in their order, at the slice's own size."""
+
+
+def arithmetic(network: Network) -> str:
+    """What an embedding owes to the way it was computed: the precision, and the runtime where it is not torch."""
+    return network.precision if network.runtime == "torch" else f"{network.precision} {network.runtime}"
