@@ -126,13 +126,25 @@ def is_file_name(name_or_file: str) -> bool:
     return path.is_file() or path.suffix in CHECKPOINT_SUFFIXES
 
 
-def load_model(name_or_file: str = DEFAULT_MODEL, *, device: str = "auto", precision: str = "auto") -> Model:
+def load_model(
+    name_or_file: str = DEFAULT_MODEL,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    image_side_px: int | None = None,
+) -> Model:
     """A network ready to run.
 
     The file's hash is compared before anything in it is read, and the bytes hashed are the bytes parsed.
 
+    Args:
+        name_or_file: a model's name, or a checkpoint file.
+        device: see `choose_device`.
+        precision: see `choose_precision`.
+        image_side_px: side of the square input; the checkpoint's own when None.
+
     Raises:
-        UsageError: an unknown model, device or precision.
+        UsageError: an unknown model, device or precision, or a side the network cannot have.
         EnvironmentFault: the device is not there.
         ModelError: the checkpoint is missing, changed, damaged or of no architecture msksam knows.
     """
@@ -145,7 +157,7 @@ def load_model(name_or_file: str = DEFAULT_MODEL, *, device: str = "auto", preci
     weights = read_weights(located.path, located.sha256)
     checkpoint = parse_checkpoint(weights.content, weights.name)
     return make_model(
-        checkpoint.build(located.normalisation),
+        checkpoint.build(located.normalisation, image_side_px),
         checkpoint.architecture,
         name=located.name,
         device=torch_device,

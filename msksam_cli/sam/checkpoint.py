@@ -28,6 +28,7 @@ from torch import Tensor
 
 from msksam_cli.errors import ModelError
 from msksam_cli.sam.model import ARCHITECTURES, NORMALISATIONS, Architecture, Sam, build_sam
+from msksam_cli.sam.resize import at_side, check_side
 
 _ZIP_MAGIC, _PICKLE_MAGIC = b"PK\x03\x04", b"\x80"
 _WRAPPERS = ("model", "state_dict", "model_state_dict", "model_state")
@@ -56,21 +57,29 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
-    def build(self, normalisation: str = "imagenet") -> Sam:
+    def build(self, normalisation: str = "imagenet", side_px: int | None = None) -> Sam:
         """The network holding these weights, in float32 and evaluation mode.
 
         Args:
             normalisation: what the encoder expects of grey levels; the checkpoint's own metadata goes first.
+            side_px: side of the square input; the checkpoint's own when None. For another one the positions of a
+                vision transformer are interpolated, see `resize.at_side`.
 
         Raises:
             ModelError: tensors are missing, unknown, of another shape or not finite.
+            UsageError: the encoder cannot have this side.
         """
         normalisation = self.metadata.get("normalisation", normalisation)
         if normalisation not in NORMALISATIONS:
             raise ModelError(f"unknown normalisation {normalisation!r}", f"Use {' or '.join(NORMALISATIONS)}")
         sam = build_sam(self.architecture, self.image_side_px, normalisation=normalisation)
         _check_tensors(self.architecture.name, sam.state_dict(), self.tensors)
-        sam.load_state_dict(self.tensors)
+        tensors = self.tensors
+        if side_px and side_px != self.image_side_px:
+            check_side(side_px, self.image_side_px)
+            sam = build_sam(self.architecture, side_px, normalisation=normalisation)
+            tensors = at_side(tensors, sam.state_dict())
+        sam.load_state_dict(tensors)
         sam.mask_threshold = self.mask_threshold
         return sam
 

@@ -1,10 +1,13 @@
-"""Slices to embeddings: the expensive half of the network, done once per slice."""
+"""Slices to embeddings with torch: the expensive half of the network, done once per slice."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -16,27 +19,29 @@ from msksam_cli.errors import EnvironmentFault
 from msksam_cli.sam.frame import FRAME_VERSION, Frame
 from msksam_cli.sam.model import Sam
 from msksam_cli.sam.threads import cores, map_over_cores
+from msksam_cli.sam.vit import is_vit, vit_features
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
-_GPU_BATCH = 8
-_BYTES_PER_CPU_WORKER = 5 * 1024**3  # segment-anything's global attention at 1024 px peaks below this
+_GPU_BATCH = 16
+_BYTES_PER_CPU_WORKER = 1024**3  # what one 1024 px slice takes at most, ViT-H included
 
 
-def model_input(sam: Sam, slices: Sequence[NDArray[np.uint8]]) -> Tensor:
+def model_input(sam: Sam, resized: Sequence[NDArray[np.uint8]]) -> Tensor:
     """Normalised, padded images (B, 3, S, S) float32 on the network's device.
 
     Args:
         sam: the network whose side, mean and deviation are used.
-        slices: B arrays (rows, columns) uint8, of any shapes.
+        resized: B arrays (rows, columns) uint8, each as `Frame.resize` gives it.
     """
     side_px = sam.image_encoder.img_size
-    images = torch.zeros((len(slices), 3, side_px, side_px), dtype=torch.float32, device=sam.device)
-    for image, pixels in zip(images, slices, strict=True):
-        rows, columns = pixels.shape
-        resized = Frame((rows, columns), side_px).resize(pixels)
-        grey = torch.from_numpy(resized.copy()).to(sam.device)[None]
-        image[:, : grey.shape[1], : grey.shape[2]] = (grey - sam.pixel_mean) / sam.pixel_std
+    grey = torch.zeros((len(resized), side_px, side_px), dtype=torch.uint8)
+    for plane, pixels in zip(grey, resized, strict=True):
+        plane[: pixels.shape[0], : pixels.shape[1]] = torch.from_numpy(pixels.copy())
+    images: Tensor = (_sent(grey, sam.device)[:, None] - sam.pixel_mean) / sam.pixel_std
+    for image, pixels in zip(images, resized, strict=True):
+        image[:, pixels.shape[0] :] = 0.0
+        image[:, :, pixels.shape[1] :] = 0.0
     return images
 
 
@@ -46,12 +51,12 @@ def encode_slices(
     """Embeddings of slices, in their order.
 
     On a CPU each slice is embedded by itself, several at once on threads of their own, so that an embedding depends
-    on nothing but its slice. Elsewhere slices go through in batches; when a batch does not fit the device's memory
-    it is halved, down to one slice.
+    on nothing but its slice. Elsewhere slices go through in batches, prepared by threads while the device computes;
+    when a batch does not fit the device's memory it is halved, down to one slice.
 
     Args:
         sam: the network.
-        slices: arrays (rows, columns) uint8.
+        slices: arrays (rows, columns) uint8, of any shapes.
         precision: "fp32", or "bf16" or "fp16" for automatic mixed precision.
         batch_size: slices at once; chosen when None.
 
@@ -61,27 +66,51 @@ def encode_slices(
     Raises:
         EnvironmentFault: one slice alone does not fit the device's memory.
     """
+
+    def resized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return Frame(_shape(pixels), sam.image_encoder.img_size).resize(pixels)
+
     if sam.device.type == "cpu":
-        workers = batch_size or _cpu_workers(sam)
-        return map_over_cores(lambda pixels: _encode_batch(sam, [pixels], precision)[0], slices, workers)
-    return encode_in_batches(lambda batch: _encode_batch(sam, batch, precision), slices, batch_size or _GPU_BATCH)
+
+        def alone(pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
+            return np.asarray(_features(sam, [resized(pixels)], precision).numpy()[0])
+
+        arrays = map_over_cores(alone, slices, batch_size or _cpu_workers(sam))
+    else:
+        with ThreadPoolExecutor(cores()) as pool:
+            launch = _launcher(sam, precision)
+            arrays = list(in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH))
+    return [Embedding(array, _shape(pixels)) for array, pixels in zip(arrays, slices, strict=True)]
 
 
-def encode_in_batches(
-    encode: Callable[[Sequence[NDArray[np.uint8]]], list[Embedding]],
-    slices: Sequence[NDArray[np.uint8]],
-    batch_size: int,
-) -> list[Embedding]:
-    """Embeddings in order; a batch that does not fit the device's memory is halved, and stays so for the rest.
+@dataclass(frozen=True, eq=False)
+class Launched:
+    """A batch on its way: the device may still be computing it."""
+
+    wait: Callable[[], NDArray[np.float16]]
+
+
+def in_batches(
+    launch: Callable[[Sequence[NDArray[np.uint8]]], Launched], resized: Iterator[NDArray[np.uint8]], batch_size: int
+) -> Iterator[NDArray[np.float16]]:
+    """Features of slices in order, one batch being launched before the last one is waited for.
+
+    A batch that does not fit the device's memory is halved, and stays so for the rest.
+
+    Args:
+        launch: begins the work on a batch.
+        resized: slices in the model frame.
+        batch_size: slices at once.
 
     Raises:
         EnvironmentFault: one slice alone does not fit.
     """
-    embeddings: list[Embedding] = []
-    while len(embeddings) < len(slices):
-        batch = slices[len(embeddings) : len(embeddings) + batch_size]
+    before: Launched | None = None
+    waiting = list(islice(resized, batch_size))
+    while waiting:
+        batch = waiting[:batch_size]
         try:
-            embeddings += encode(batch)
+            launched = launch(batch)
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 rows, columns = batch[0].shape
@@ -91,7 +120,14 @@ def encode_in_batches(
                 ) from error
             batch_size = len(batch) // 2
             torch.cuda.empty_cache()
-    return embeddings
+            continue
+        if before:
+            yield from before.wait()
+        before = launched
+        waiting = waiting[len(batch) :]
+        waiting += islice(resized, max(batch_size - len(waiting), 0))
+    if before:
+        yield from before.wait()
 
 
 def encoder_sha256(sam: Sam, arch: str) -> str:
@@ -107,6 +143,44 @@ def encoder_sha256(sam: Sam, arch: str) -> str:
     return digest.hexdigest()
 
 
+def embed_images(sam: Sam, images: Tensor, precision: str = "fp32") -> Tensor:
+    """Features (B, 256, h, w) of what `model_input` gives, in the precision asked for."""
+    with torch.autocast(sam.device.type, AUTOCAST_DTYPES.get(precision), enabled=precision != "fp32"):
+        features: Tensor = (
+            vit_features(sam.image_encoder, images) if is_vit(sam.image_encoder) else sam.image_encoder(images)
+        )
+    return features
+
+
+def _features(sam: Sam, resized: Sequence[NDArray[np.uint8]], precision: str) -> Tensor:
+    with torch.inference_mode():
+        return embed_images(sam, model_input(sam, resized), precision).to(torch.float16)
+
+
+def _launcher(sam: Sam, precision: str) -> Callable[[Sequence[NDArray[np.uint8]]], Launched]:
+    """What begins a batch on a GPU; the copy back to the host is queued behind the work, and waited for later."""
+
+    def launch(batch: Sequence[NDArray[np.uint8]]) -> Launched:
+        features = _features(sam, batch, precision)
+        if not features.is_cuda:
+            return Launched(lambda: features.cpu().numpy())
+        host = torch.empty(features.shape, dtype=features.dtype, pin_memory=True)
+        host.copy_(features, non_blocking=True)
+        done = torch.cuda.current_stream(features.device).record_event()
+
+        def wait() -> NDArray[np.float16]:
+            done.synchronize()
+            return host.numpy().copy()
+
+        return Launched(wait)
+
+    return launch
+
+
+def _sent(grey: Tensor, device: torch.device) -> Tensor:
+    return grey.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else grey.to(device)
+
+
 def _cpu_workers(sam: Sam) -> int:
     if sam.image_encoder.img_size < 1024 or not hasattr(os, "sysconf"):
         return cores()
@@ -114,10 +188,5 @@ def _cpu_workers(sam: Sam) -> int:
     return max(min(cores(), free_bytes // _BYTES_PER_CPU_WORKER), 1)
 
 
-def _encode_batch(sam: Sam, slices: Sequence[NDArray[np.uint8]], precision: str) -> list[Embedding]:
-    with torch.inference_mode():
-        images = model_input(sam, slices)
-        with torch.autocast(sam.device.type, AUTOCAST_DTYPES.get(precision), enabled=precision != "fp32"):
-            features = sam.image_encoder(images)
-        arrays = features.to(torch.float16).cpu().numpy()
-    return [Embedding(array, (pixels.shape[0], pixels.shape[1])) for array, pixels in zip(arrays, slices, strict=True)]
+def _shape(pixels: NDArray[np.uint8]) -> tuple[int, int]:
+    return pixels.shape[0], pixels.shape[1]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault
-from msksam_cli.sam.encode import encode_in_batches, encode_slices, encoder_sha256, model_input
+from msksam_cli.sam.encode import Launched, encode_slices, encoder_sha256, in_batches, model_input
+from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
@@ -44,7 +44,8 @@ def test_slices_together_give_the_same_bits_as_one_by_one(small: Model, blobs: S
 def test_a_batch_through_the_network_equals_one_by_one_to_half_precision(small: Model, blobs: Slices) -> None:
     slices = [blobs(shape, seed) for seed, shape in enumerate(SHAPES)]
     with torch.inference_mode():
-        batch = small.sam.image_encoder(model_input(small.sam, slices)).numpy()
+        resized = [Frame(pixels.shape, 384).resize(pixels) for pixels in slices]
+        batch = small.sam.image_encoder(model_input(small.sam, resized)).numpy()
     for features, embedding in zip(batch, small.encode(slices), strict=True):
         np.testing.assert_allclose(embedding.features, features, rtol=HALF_PRECISION_STEP, atol=1e-3)
 
@@ -61,7 +62,7 @@ def test_no_slices_give_no_embeddings(small: Model) -> None:
 
 
 def test_the_padding_is_nought_after_normalising(tiny_vit: Model) -> None:
-    images = model_input(tiny_vit.sam, [np.full((50, 100), 255, np.uint8)])
+    images = model_input(tiny_vit.sam, [np.full((128, 256), 255, np.uint8)])
     assert images.shape == (1, 3, 256, 256)
     assert (images[0, :, 128:] == 0).all()
     assert images[0, :, 0, 0].tolist() == pytest.approx([2.2489, 2.4286, 2.64], abs=1e-3)
@@ -79,24 +80,40 @@ def test_the_encoders_hash_follows_the_encoder_and_not_the_decoder(tiny_vit: Mod
             parameter.flatten()[0] -= 1e-4
 
 
-def encoder_that_fits(largest: int, sizes: list[int]) -> Callable[[Sequence[np.ndarray]], list[Embedding]]:
-    def encode(batch: Sequence[np.ndarray]) -> list[Embedding]:
-        sizes.append(len(batch))
-        if len(batch) > largest:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return [Embedding(np.full((1, 1, 1), pixels[0, 0], np.float16), pixels.shape) for pixels in batch]
+class Device:
+    """What a GPU does with batches, and what it was asked for, in order."""
 
-    return encode
+    def __init__(self, largest: int) -> None:
+        self.largest, self.events = largest, list[str]()
+
+    def launch(self, batch: Sequence[np.ndarray]) -> Launched:
+        number = len(batch)
+        if number > self.largest:
+            self.events.append(f"full at {number}")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        first = int(batch[0][0, 0])
+        self.events.append(f"launch {first}")
+
+        def wait() -> np.ndarray:
+            self.events.append(f"wait {first}")
+            return np.array([pixels[0, 0] for pixels in batch], np.float16)
+
+        return Launched(wait)
 
 
 def test_batches_are_halved_until_they_fit_and_none_is_lost() -> None:
-    slices = [np.full((2, 3), value, np.uint8) for value in range(11)]
-    sizes: list[int] = []
-    embeddings = encode_in_batches(encoder_that_fits(2, sizes), slices, 8)
-    assert [int(embedding.features.item()) for embedding in embeddings] == list(range(11))
-    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    device = Device(2)
+    features = in_batches(device.launch, iter([np.full((2, 3), value, np.uint8) for value in range(11)]), 8)
+    assert [int(value) for value in features] == list(range(11))
+    assert device.events[:3] == ["full at 8", "full at 4", "launch 0"]
+
+
+def test_a_batch_is_launched_before_the_one_before_it_is_waited_for() -> None:
+    device = Device(9)
+    list(in_batches(device.launch, iter([np.full((2, 3), value, np.uint8) for value in range(5)]), 2))
+    assert device.events == ["launch 0", "launch 2", "wait 0", "launch 4", "wait 2", "wait 4"]
 
 
 def test_one_slice_that_does_not_fit_is_an_environment_fault() -> None:
     with pytest.raises(EnvironmentFault, match="one slice of 5 x 7 pixels does not fit"):
-        encode_in_batches(encoder_that_fits(0, []), [np.zeros((5, 7), np.uint8)], 8)
+        list(in_batches(Device(0).launch, iter([np.zeros((5, 7), np.uint8)]), 8))
