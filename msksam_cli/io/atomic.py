@@ -11,6 +11,7 @@ import errno
 import os
 import platform
 import re
+import shutil
 import tempfile
 import time
 import zlib
@@ -59,6 +60,38 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(target: Path, seal: str) -> Iterator[Path]:
+    """Give a temporary folder inside `target`; on success its files move into `target`, on any exception they go.
+
+    The file called `seal` is taken away first and put back last: a folder that has one is complete.
+
+    Raises:
+        EnvironmentFault: the disk is full or the folder cannot be written.
+    """
+    is_new = not target.exists()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX + _writer(), dir=target))
+    except OSError as error:
+        raise _fault(error, target) from error
+    try:
+        yield temporary
+        (target / seal).unlink(missing_ok=True)
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == seal):
+            with path.open("rb") as written:
+                os.fsync(written.fileno())
+            os.chmod(path, 0o644)
+            os.replace(path, target / path.name)
+        _sync_folder(target)
+    except OSError as error:
+        raise _fault(error, target) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not any(target.iterdir()):
+            target.rmdir()
+
+
 def write_atomic(target: Path, write: Callable[[BinaryIO], object]) -> None:
     """Let `write` fill a binary stream that becomes `target` when it returns.
 
@@ -92,14 +125,17 @@ def remove_file(target: Path) -> None:
 
 
 def clean_temporaries(folder: Path) -> int:
-    """Remove what killed runs left below `folder`; return how many files that were.
+    """Remove what killed runs left below `folder`; return how many files and folders that were.
 
-    A file whose writer may still be at work is left alone: one of a living process of this machine, or one that
+    One whose writer may still be at work is left alone: one of a living process of this machine, or one that
     another machine touched within a day.
     """
-    stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if path.is_file() and _is_abandoned(path)]
+    stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if _is_abandoned(path)]
     for path in stale:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
     return len(stale)
 
 

@@ -12,6 +12,7 @@ import pytest
 from msksam_cli.errors import EnvironmentFault
 from msksam_cli.io.atomic import (
     TEMPORARY_PREFIX,
+    atomic_folder,
     atomic_path,
     clean_temporaries,
     remove_file,
@@ -136,3 +137,65 @@ def test_removing_a_file_that_is_not_there_is_fine_and_a_folder_is_not(tmp_path)
     (tmp_path / "folder").mkdir()
     with pytest.raises(EnvironmentFault, match="cannot remove folder"):
         remove_file(tmp_path / "folder")
+
+
+def filled(folder, **files):
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def test_a_folders_files_appear_when_all_are_written(tmp_path):
+    target = tmp_path / "new" / "folder"
+    with atomic_folder(target, "seal") as temporary:
+        for name in ("seal", "a", "z"):
+            (temporary / name).write_text(name)
+        assert temporary.parent == target
+        assert names_in(target) == sorted([temporary.name, "a", "seal", "z"])
+    assert names_in(target) == ["a", "seal", "z"]
+    assert {path.stat().st_mode & 0o777 for path in target.iterdir()} == {0o644}
+
+
+@pytest.mark.parametrize("failure", [ValueError("mine"), KeyboardInterrupt(), SystemExit(143)], ids=str)
+def test_a_failing_writer_leaves_a_folder_as_it_was_and_no_new_one(failure, tmp_path):
+    old = tmp_path / "old"
+    filled(old, seal="old", a="old")
+
+    def write(target):
+        with atomic_folder(target, "seal") as temporary:
+            (temporary / "seal").write_text("half")
+            raise failure
+
+    for target in (old, tmp_path / "new"):
+        with pytest.raises(type(failure)):
+            write(target)
+    assert names_in(tmp_path) == ["a", "old", "seal"]
+    assert (old / "seal").read_text() == "old"
+
+
+def test_a_folder_whose_files_are_half_replaced_has_no_seal(tmp_path):
+    target = tmp_path / "old"
+    filled(target, seal="old", a="old")
+    (target / "b").mkdir()
+    (target / "b" / "in the way").write_text("")
+
+    def write():
+        with atomic_folder(target, "seal") as temporary:
+            for name in ("a", "b", "seal"):
+                (temporary / name).write_text("new")
+
+    with pytest.raises(EnvironmentFault, match="cannot write old"):
+        write()
+    assert not (target / "seal").exists()
+    assert names_in(target) == ["a", "b", "in the way"]
+
+
+def test_a_temporary_folder_of_a_killed_run_is_cleaned(tmp_path):
+    code = (
+        "import os, sys; from pathlib import Path; from msksam_cli.io.atomic import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1]), 'seal') as t: (t / 'half').write_text('x'); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+    assert len(names_in(tmp_path)) == 2
+    assert clean_temporaries(tmp_path) == 1
+    assert names_in(tmp_path) == []
