@@ -1,0 +1,44 @@
+"""Work spread over the cores of a CPU: one item per thread; whatever runs the network, without importing it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cores_with_memory(bytes_each: int) -> int:
+    """How many cores can be at work when each takes so many bytes: at least one, no more than memory is free for."""
+    if not hasattr(os, "sysconf"):
+        return cores()
+    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(min(cores(), free_bytes // bytes_each), 1)
+
+
+def spread_over_cores(
+    function: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    workers: int | None = None,
+    prepare: Callable[[], object] | None = None,
+) -> list[_Result]:
+    """Results of a function that lets other threads run, for every item, in order.
+
+    Args:
+        function: what is done with an item.
+        items: in the order of the results.
+        workers: threads; as many as cores when None.
+        prepare: called once in each thread.
+    """
+    if not items:
+        return []
+    with ThreadPoolExecutor(min(workers or cores(), len(items)), initializer=prepare) as pool:
+        return list(pool.map(function, items))
