@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from msksam_cli.sam.asking import (
     answer_prompts,
 )
 from msksam_cli.sam.frame import Frame
+from msksam_cli.sam.mask_decoder import predict_masks
 from msksam_cli.sam.model import Sam, box_mask_prompt
 from msksam_cli.sam.threads import map_over_cores
 
@@ -80,9 +82,6 @@ def ask(
 ) -> tuple[Tensor, Tensor]:
     """Low-res logits (N, 4, 4h, 4w) and IoU predictions (N, 4) of N prompts, each in its own embedding.
 
-    segment-anything's decoder adds one image's embedding to the dense prompt of each question. Here each question
-    brings its own embedding with its dense prompt, and the one image is nought.
-
     Args:
         sam: the network.
         features: (N, 256, h, w) embeddings, or windows of them, h = w.
@@ -91,16 +90,10 @@ def ask(
         mask_prompts: (N, 1, 4h, 4w) logits.
         arithmetic: context the decoder runs in, such as autocast.
     """
-    encoder = _prompt_encoder(sam, features.shape[-1])
-    sparse, dense = encoder(points=points, boxes=boxes, masks=mask_prompts)
+    cells = features.shape[-1]
+    sparse, dense = _prompt_encoder(sam, cells)(points=points, boxes=boxes, masks=mask_prompts)
     with arithmetic or nullcontext():
-        logits, scores = sam.mask_decoder.predict_masks(
-            image_embeddings=torch.zeros_like(features[:1]),
-            image_pe=encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=features + dense,
-        )
-    return logits, scores
+        return predict_masks(sam.mask_decoder, features + dense, _positions(sam, cells), sparse)
 
 
 def spread(logits: Tensor, windows: Sequence[Window], cells: int) -> Tensor:
@@ -126,6 +119,20 @@ def _prompt_encoder(sam: Sam, cells: int) -> Sam:
     resized.input_image_size = (own.input_image_size[0] * cells // before,) * 2
     resized.mask_input_size = (own.mask_input_size[0] * cells // before,) * 2
     return resized
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)
+@torch.no_grad()
+def _positions_of(layer: Sam, cells: int, device: torch.device) -> Tensor:
+    del device  # the layer's, which may be moved
+    positions: Tensor = layer((cells, cells))
+    return positions.flatten(1).T[None].contiguous()
+
+
+def _positions(sam: Sam, cells: int) -> Tensor:
+    """Positions (1, L, C) of an embedding's cells, row by row, L = cells²; they never change."""
+    return _positions_of(sam.prompt_encoder.pe_layer, cells, sam.device)
 
 
 def _features(sam: Sam, embedding: Embedding) -> Tensor:
