@@ -29,7 +29,7 @@ def predict_masks(decoder: Any, image: Tensor, positions: Tensor, sparse: Tensor
         Low-res logits (N, M, 4h, 4w) of the single answer and its alternatives, and IoU predictions (N, M).
     """
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
-    tokens = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)  # (N, t, C)
+    tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, t, C)
     cells = image.flatten(2).transpose(1, 2).contiguous()  # (N, L, C)
     answers, cells = _two_way(decoder.transformer, tokens, cells, positions)
     weights = torch.stack(
@@ -85,7 +85,7 @@ def _scores(tokens: Tensor, projection: Any, placed: Tensor) -> Tensor:
     asked = torch.einsum("nthd,hdc->nhtc", tokens, projection.weight.unflatten(0, (heads, -1))).flatten(1, 2)
     own = torch.einsum("nthd,hd->nht", tokens, projection.bias.unflatten(0, (heads, -1))).flatten(1)
     scores = torch.baddbmm(own[..., None], asked, placed.transpose(1, 2))
-    return scores.view(len(scores), heads, -1, scores.shape[2])
+    return scores.view(scores.shape[0], heads, -1, scores.shape[2])
 
 
 def _masks(upscaling: Any, cells: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
@@ -104,4 +104,4 @@ def _split(convolution: Any, cells: Tensor) -> Tensor:
     channels, parts, *_ = convolution.weight.shape
     weight = convolution.weight.permute(0, 2, 3, 1).reshape(channels, 4 * parts)
     split: Tensor = cells @ weight + convolution.bias.repeat(4)
-    return split.view(len(cells), -1, parts)
+    return split.view(cells.shape[0], -1, parts)
