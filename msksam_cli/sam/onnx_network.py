@@ -1,0 +1,402 @@
+"""An exported network run by onnxruntime: encoder and decoder graphs, numpy round them, torch nowhere."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as faults
+
+from msksam_cli.core.prompts import MaskPrediction, Prompt
+from msksam_cli.embeddings import Embedding
+from msksam_cli.errors import EnvironmentFault, ModelError, UsageError
+from msksam_cli.sam.asking import (
+    LOW_RES_PER_EMBEDDING,
+    OUTSIDE_LOGIT,
+    Asking,
+    Layout,
+    Questions,
+    Window,
+    answer_prompts,
+    box_as_logits,
+)
+from msksam_cli.sam.cores import cores, cores_with_memory, spread_over_cores
+from msksam_cli.sam.frame import Frame
+
+ENCODER_INPUTS, ENCODER_OUTPUTS = ("slices", "resized_shapes"), ("embeddings",)
+DECODER_INPUTS = ("embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+DECODER_OUTPUTS = ("low_res_logits", "iou_predictions")
+NO_POINT, FIRST_CORNER, LAST_CORNER = -1, 2, 3
+
+_CUDA = "CUDAExecutionProvider"
+_GPU_SLICES, _GPU_PROMPTS = 4, 16
+_LARGE_SIDE_PX = 1024
+_BYTES_PER_LARGE_SLICE = 5 * 1024**3  # segment-anything's global attention at 1024 px peaks below this
+_NO_GRAPH = (
+    faults.InvalidProtobuf, faults.InvalidGraph, faults.InvalidArgument, faults.NotImplemented, faults.NoSuchFile,
+    faults.Fail,
+)  # fmt: skip
+_FAILED = (faults.RuntimeException, faults.EPFail, faults.Fail, RuntimeError, MemoryError)
+_SILENT, _WARNINGS = 4, 2
+
+Session = Any  # onnxruntime.InferenceSession; the package carries no types
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """What an exported network says of itself.
+
+    Attributes:
+        name: what the user called the model it was exported from.
+        architecture: name of the architecture.
+        image_side_px: side of the square input.
+        cells: rows and columns of an embedding.
+        asking: how prompts are put to the decoder.
+        normalisation: what the encoder graph takes grey levels for, "imagenet" or "unit", unless the metadata says it.
+        mask_threshold: logit above which a pixel is inside; the graphs do not take it off.
+        weights_sha256: hash of the checkpoint file it was exported from.
+        encoder_sha256: hash of what an embedding owes to the network.
+        metadata: what that checkpoint says about itself.
+    """
+
+    name: str
+    architecture: str
+    image_side_px: int
+    cells: int
+    asking: Asking
+    normalisation: str
+    mask_threshold: float
+    weights_sha256: str
+    encoder_sha256: str
+    metadata: Mapping[str, str]
+
+    @property
+    def layout(self) -> Layout:
+        """How its embeddings lie in its input."""
+        return Layout(self.image_side_px, self.cells)
+
+
+@dataclass(frozen=True, eq=False)
+class OnnxNetwork:
+    """An exported network on a device, ready to embed and to decode: a `network.Network`.
+
+    Attributes:
+        model: what it is.
+        device: "cpu" or "cuda:N".
+        encoder: session of the encoder graph.
+        decoder: session of the decoder graph.
+    """
+
+    model: OnnxModel
+    device: str
+    encoder: Session = field(repr=False)
+    decoder: Session = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the user called the model it was exported from."""
+        return self.model.name
+
+    @property
+    def image_side_px(self) -> int:
+        """Side of the square input."""
+        return self.model.image_side_px
+
+    @property
+    def runtime(self) -> str:
+        """What runs it."""
+        return "onnx"
+
+    @property
+    def precision(self) -> str:
+        """Arithmetic of the encoder."""
+        return "fp32"
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of the checkpoint file it was exported from."""
+        return self.model.weights_sha256
+
+    @property
+    def encoder_sha256(self) -> str:
+        """Hash of what an embedding owes to the network."""
+        return self.model.encoder_sha256
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the checkpoint says about itself."""
+        return self.model.metadata
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """What onnxruntime really runs the encoder with, the first before the others."""
+        return tuple(self.encoder.get_providers())
+
+    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order.
+
+        On a CPU each slice is embedded by itself, several at once; elsewhere `batch_size` go through together.
+
+        Raises:
+            EnvironmentFault: the device fails, as when its memory is used up.
+        """
+        if self.device == "cpu":
+            large = self.image_side_px >= _LARGE_SIDE_PX
+            workers = batch_size or (cores_with_memory(_BYTES_PER_LARGE_SLICE) if large else cores())
+            return spread_over_cores(lambda pixels: self._encode_batch([pixels])[0], slices, workers)
+        size = batch_size or _GPU_SLICES
+        batches = [slices[start : start + size] for start in range(0, len(slices), size)]
+        return [embedding for batch in batches for embedding in self._encode_batch(batch)]
+
+    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
+        """Candidate masks for every prompt of one slice, in their order, at the slice's own size, above 0 inside.
+
+        Raises:
+            ValueError: a prompt lies outside the slice, or the embedding has another shape than the network's.
+            EnvironmentFault: the device fails.
+        """
+        on_cpu = self.device == "cpu"
+        expected = (self.decoder.get_inputs()[0].shape[1], self.model.cells, self.model.cells)
+        if embedding.features.shape != expected:
+            raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {expected}")
+        features = embedding.features.astype(np.float32)
+        frame = Frame(embedding.slice_shape, self.image_side_px)
+
+        def answer(questions: Questions) -> list[MaskPrediction]:
+            return self._answer(features, frame, questions)
+
+        return answer_prompts(
+            embedding.slice_shape,
+            prompts,
+            self.model.layout,
+            self.model.asking,
+            together=1 if on_cpu else _GPU_PROMPTS,
+            answer_all=lambda batches: spread_over_cores(answer, batches, None if on_cpu else 1),
+        )
+
+    def _encode_batch(self, slices: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
+        shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in slices]
+        frames = [Frame(shape, self.image_side_px) for shape in shapes]
+        images = np.zeros((len(slices), self.image_side_px, self.image_side_px), dtype=np.uint8)
+        for image, pixels, frame in zip(images, slices, frames, strict=True):
+            rows, columns = frame.resized_shape
+            image[:rows, :columns] = frame.resize(pixels)
+        resized_shapes = np.array([frame.resized_shape for frame in frames], dtype=np.int64)
+        (features,) = self._run(self.encoder, ENCODER_OUTPUTS, (images, resized_shapes))
+        return [Embedding(one.astype(np.float16), shape) for one, shape in zip(features, shapes, strict=True)]
+
+    def _answer(self, features: NDArray[np.float32], frame: Frame, questions: Questions) -> list[MaskPrediction]:
+        windows = questions.windows
+        parts = np.stack([features[:, *window.part()] for window in windows])
+        mask_input, has_mask_input = self._mask_prompts(questions)
+        inputs = (parts, *sparse_prompts(questions), mask_input, has_mask_input)
+        low_res, scores = self._run(self.decoder, DECODER_OUTPUTS, inputs)
+        threshold = np.float32(self.model.mask_threshold)
+        return [
+            MaskPrediction(on_slice(spread(logits, window, self.model.cells), frame) - threshold, score, prompt)
+            for logits, window, score, prompt in zip(low_res, windows, scores, questions.prompts, strict=True)
+        ]
+
+    def _mask_prompts(self, questions: Questions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Boxes as (N, 1, 4h, 4h) logits and (N,) whether they count."""
+        number, side = len(questions.windows), questions.windows[0].side * LOW_RES_PER_EMBEDDING
+        if questions.boxes_xyxy is None or not self.model.asking.box_as_mask:
+            return np.zeros((number, 1, side, side), np.float32), np.zeros(number, np.float32)
+        low_res_px = self.model.layout.stride_px / LOW_RES_PER_EMBEDDING
+        starts_px = np.arange(side, dtype=np.float32) * low_res_px
+        logits: NDArray[np.float32] = box_as_logits(questions.boxes_xyxy, starts_px, low_res_px)
+        return logits.astype(np.float32, copy=False), np.ones(number, np.float32)
+
+    def _run(self, session: Session, outputs: Sequence[str], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        names = [one.name for one in session.get_inputs()]
+        try:
+            results: list[NDArray[Any]] = session.run(list(outputs), dict(zip(names, arrays, strict=True)))
+        except _FAILED as error:
+            raise EnvironmentFault(
+                f"onnxruntime failed on {self.device} ({type(error).__name__}), perhaps for want of memory",
+                "Give a smaller --batch-size or another --device",
+            ) from error
+        return results
+
+
+def parse_onnx_model(values: object, where: str) -> OnnxModel:
+    """What an exported network says of itself, from plain values as `dataclasses.asdict` gives them.
+
+    Raises:
+        ModelError: something is missing, unknown or of another kind; the message begins with `where`.
+    """
+    try:
+        fields: dict[str, Any] = dict(values)  # type: ignore[call-overload]  # what is no mapping raises
+        asking, metadata = Asking(**fields.pop("asking")), dict(fields.pop("metadata"))
+        model = OnnxModel(asking=asking, metadata=metadata, **fields)
+        whole = (model.image_side_px, model.cells, *([asking.window_cells] if asking.window_cells is not None else []))
+        texts = (
+            model.name,
+            model.normalisation,
+            model.weights_sha256,
+            model.encoder_sha256,
+            *metadata,
+            *metadata.values(),
+        )
+        is_sound = all(isinstance(n, int) and n > 0 for n in whole) and all(isinstance(text, str) for text in texts)
+        is_sound = is_sound and model.image_side_px % model.cells == 0 and abs(model.mask_threshold) < float("inf")
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise _no_export(where) from error
+    if not is_sound:
+        raise _no_export(where)
+    return model
+
+
+def open_network(model: OnnxModel, encoder: Path, decoder: Path, device: str = "auto") -> OnnxNetwork:
+    """The network of two graph files, on a device that really runs it.
+
+    Args:
+        model: what the graphs are.
+        encoder: graph with `ENCODER_INPUTS` and `ENCODER_OUTPUTS`.
+        decoder: graph with `DECODER_INPUTS` and `DECODER_OUTPUTS`.
+        device: "auto" (the first GPU if onnxruntime can use it, else the CPU), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError: the device means nothing here.
+        EnvironmentFault: onnxruntime cannot use the device.
+        ModelError: a file is no such graph.
+    """
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and (kind != "cuda" or not number.isdecimal())):
+        raise UsageError(f"device {device!r} is none that onnxruntime can be given", "Use auto, cpu, cuda or cuda:N")
+    if kind != "cpu":
+        place = f"cuda:{int(number or 0)}"
+        try:
+            return _opened(model, encoder, decoder, place)
+        except EnvironmentFault:
+            if kind == "cuda":
+                raise
+    return _opened(model, encoder, decoder, "cpu")
+
+
+def sparse_prompts(questions: Questions) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Points and boxes as (N, K, 2) coordinates and (N, K) labels in segment-anything's convention.
+
+    Points come first; behind them a box's corners, or where there is no box one point that is none.
+    """
+    points, number = questions.points_xy, len(questions.prompts)
+    labels = questions.is_foreground.astype(np.int64)
+    if questions.boxes_xyxy is None:
+        behind, kinds = np.zeros((number, 1, 2), np.float32), [NO_POINT]
+    else:
+        behind, kinds = questions.boxes_xyxy.reshape(number, 2, 2), [FIRST_CORNER, LAST_CORNER]
+    more_labels = np.tile(np.array(kinds, dtype=np.int64), (number, 1))
+    return np.concatenate([points, behind], axis=1), np.concatenate([labels, more_labels], axis=1)
+
+
+def spread(logits: NDArray[np.float32], window: Window, cells: int) -> NDArray[np.float32]:
+    """Low-res logits (C, h, w) of a window as (C, H, W) of the whole embedding, far below 0 outside."""
+    if window.side == cells:
+        return logits
+    side = cells * LOW_RES_PER_EMBEDDING
+    whole = np.full((len(logits), side, side), OUTSIDE_LOGIT, dtype=np.float32)
+    whole[:, *window.part(LOW_RES_PER_EMBEDDING)] = logits
+    return whole
+
+
+def on_slice(low_res: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
+    """Low-res logits (C, h, h) at the slice's own size (C, rows, columns): what `Sam.postprocess_masks` computes.
+
+    Bilinear up to the model's input, cut to what the slice takes up in it, bilinear down to the slice; each axis by
+    itself, which is the same.
+    """
+    planes = low_res
+    for axis in (1, 2):
+        inside, wanted = frame.resized_shape[axis - 1], frame.slice_shape[axis - 1]
+        planes = stretched(stretched(planes, axis, frame.side_px, inside), axis, wanted, wanted)
+    return planes
+
+
+def stretched(planes: NDArray[np.float32], axis: int, length: int, kept: int) -> NDArray[np.float32]:
+    """Planes with an axis resized bilinearly to `length`, of which the first `kept` are computed.
+
+    Pixel centres lie at a half and places are found in single precision, as in torch's `interpolate`.
+
+    >>> stretched(np.array([0.0, 4.0], dtype=np.float32), 0, 4, 3)
+    array([0., 1., 3.], dtype=float32)
+    """
+    before = planes.shape[axis]
+    if before == length:
+        return planes.take(range(kept), axis) if kept < length else planes
+    half, scale = np.float32(0.5), np.float32(before) / np.float32(length)
+    places = np.maximum((np.arange(kept, dtype=np.float32) + half) * scale - half, np.float32(0.0))
+    first = places.astype(np.intp)
+    share = (places - first.astype(np.float32)).reshape(-1, *[1] * (planes.ndim - 1 - axis))
+    second = np.minimum(first + 1, before - 1)
+    mixed: NDArray[np.float32] = (
+        planes.take(first, axis) * (np.float32(1.0) - share) + planes.take(second, axis) * share
+    )
+    return mixed
+
+
+def _opened(model: OnnxModel, encoder: Path, decoder: Path, device: str) -> OnnxNetwork:
+    return OnnxNetwork(
+        model,
+        device,
+        decoder=_session(decoder, device, DECODER_INPUTS, DECODER_OUTPUTS),
+        encoder=_session(encoder, device, ENCODER_INPUTS, ENCODER_OUTPUTS),
+    )
+
+
+def _session(path: Path, device: str, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
+    options = onnxruntime.SessionOptions()
+    kind, _, number = device.partition(":")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if kind == "cuda":
+        providers.insert(0, (_CUDA, {"device_id": number, "use_tf32": "0"}))
+    else:  # one thread inside operators, see `cores`; the arena would keep gigabytes from one slice to the next
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_cpu_mem_arena = False
+    try:
+        with _silent_onnxruntime(kind == "cuda"):
+            session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
+    except _NO_GRAPH as error:
+        raise ModelError(
+            f"{path.name} is no graph that onnxruntime can run", "Run `msksam export-onnx` again"
+        ) from error
+    except _FAILED as error:
+        raise _no_device(device) from error
+    if kind == "cuda" and _CUDA not in session.get_providers():
+        raise _no_device(device)
+    found = [tuple(one.name for one in some) for some in (session.get_inputs(), session.get_outputs())]
+    if found != [tuple(inputs), tuple(outputs)]:
+        raise ModelError(f"{path.name} was not exported by msksam: it has other inputs or outputs", "Check --model")
+    return session
+
+
+@contextlib.contextmanager
+def _silent_onnxruntime(for_cuda: bool) -> Iterator[None]:
+    """Without what onnxruntime logs and prints where CUDA is absent; whether it is absent is asked afterwards."""
+    if not for_cuda:
+        yield
+        return
+    onnxruntime.set_default_logger_severity(_SILENT)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            onnxruntime.preload_dlls()
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(_WARNINGS)
+
+
+def _no_device(device: str) -> EnvironmentFault:
+    return EnvironmentFault(
+        f"device {device} is not there for onnxruntime {onnxruntime.__version__}: it runs on the CPU alone",
+        "Use --device cpu, or install the CUDA and cuDNN libraries it was built for",
+    )
+
+
+def _no_export(where: str) -> ModelError:
+    return ModelError(f"{where} does not describe an exported model", "Run `msksam export-onnx` again")
