@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from msksam_cli.pipeline.build_atlas import BuiltAtlas
     from msksam_cli.pipeline.compare_result import ModelComparison
     from msksam_cli.pipeline.evaluate import Evaluation
+    from msksam_cli.pipeline.export import Exported
     from msksam_cli.pipeline.finetune import Finetuned
     from msksam_cli.pipeline.segment import SegmentRun
 
-__all__ = ["__version__", "build_atlas", "compare", "evaluate", "finetune", "segment"]
+__all__ = ["__version__", "build_atlas", "compare", "evaluate", "export_onnx", "finetune", "segment"]
 __version__ = "0.1.0"
 
 
@@ -83,3 +84,15 @@ def finetune(cases: str | Path, output: str | Path, **options: Any) -> Finetuned
     from msksam_cli.pipeline.finetune_options import FinetuneOptions
 
     return run(FinetuneOptions(Path(cases), Path(output), **options))
+
+
+def export_onnx(model: str = "msksam-small", output: str | Path | None = None, **options: Any) -> Exported:
+    """Export a model to ONNX; `options` are fields of `pipeline.export.ExportOptions`.
+
+    Raises:
+        MsksamError: as `msksam export-onnx` would fail.
+    """
+    from msksam_cli.pipeline.export import ExportOptions
+    from msksam_cli.pipeline.export import export_onnx as run
+
+    return run(ExportOptions(str(model), Path(output) if output else None, **options))

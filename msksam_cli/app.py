@@ -21,6 +21,7 @@ from msksam_cli.commands import (
     convert,
     demo,
     evaluate,
+    export_onnx,
     finetune,
     info,
     measure,
@@ -49,6 +50,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
 app.command()(compare.compare)
 app.command()(finetune.finetune)
+app.command("export-onnx")(export_onnx.export_onnx)
 app.command()(report.report)
 app.command()(info.info)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,6 +71,29 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sam = build_sam("msksam_small", 64)
     path.write_bytes(dump_checkpoint(sam, "msksam_small", name="random", preprocessing=PREPROCESSING_VERSION))
     return path
+
+
+@dataclass(frozen=True)
+class SmallExport:
+    """`small_checkpoint` exported by the command into a folder of models, and what the command told."""
+
+    models: Path
+    folder: Path
+    told: dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def small_export(small_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> SmallExport:
+    from typer.testing import CliRunner
+
+    from msksam_cli.app import app
+
+    models = tmp_path_factory.mktemp("models")
+    arguments = ["export-onnx", "--model", str(small_checkpoint), "--json"]
+    done = CliRunner().invoke(app, arguments, env={"MSKSAM_MODELS": str(models)})
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    return SmallExport(models, Path(told["folder"]), told)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,6 @@ TABLES = {
     "paired.csv": compare_tables.PAIRED_COLUMNS,
     "fusion_fit.csv": FIT_COLUMNS,
 }
-NOT_YET = ("export-onnx",)
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -163,12 +162,6 @@ def test_each_environment_variable_is_described() -> None:
     variables = set(re.findall(r"\bMSKSAM_[A-Z_]+\b", sources))
     assert variables >= {"MSKSAM_CACHE", "MSKSAM_OFFLINE"}
     assert variables <= first_cells(section(USAGE, "Environment"))
-
-
-def test_what_is_not_built_is_not_documented_as_if_it_were() -> None:
-    assert [path for path in COMMANDS if path[0] in NOT_YET] == []
-    assert all(f"`msksam {name}`" in section(USAGE, "Not yet") for name in NOT_YET)
-    assert [line for line in shell_lines(README + USAGE) if line.split()[1] in NOT_YET] == []
 
 
 def test_a_new_user_needs_two_commands() -> None:

@@ -13,7 +13,7 @@ from msksam_cli.io.resources import cache_folder, is_offline, models_folder
 
 PACKAGES = (
     "torch", "segment-anything", "numpy", "scipy", "SimpleITK", "nibabel", "pydicom", "dicom2nifti", "safetensors",
-    "pillow", "onnxruntime", "onnxruntime-gpu", "openvino",
+    "pillow", "onnxruntime", "onnxruntime-gpu", "onnx", "onnxscript", "openvino",
 )  # fmt: skip
 
 

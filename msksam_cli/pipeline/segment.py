@@ -32,6 +32,7 @@ from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
+from msksam_cli.network import Network
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
@@ -321,7 +322,7 @@ def _case_files(case: str) -> tuple[str, str, str, str]:
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
-    model = load_model(options.model, device=options.device, precision=options.precision)
+    model = _network(options)
     return Setup(
         tissues=source.tissues,
         model=model,
@@ -334,6 +335,14 @@ def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
     )
 
 
+def _network(options: SegmentOptions) -> Network:
+    if options.runtime != "onnx":
+        return load_model(options.model, device=options.device, precision=options.precision)
+    from msksam_cli.pipeline.onnx_models import load_onnx_network
+
+    return load_onnx_network(options.model, options.device)
+
+
 def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) -> dict[str, object]:
     """Everything labels depend on besides the input, as plain values without paths."""
     return {
@@ -344,6 +353,7 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
         "model_sha256": setup.model.weights_sha256,
         "encoder_sha256": setup.model.encoder_sha256,
         "device": setup.model.device.partition(":")[0],
+        "runtime": setup.model.runtime,
         "precision": setup.model.precision,
         "atlas": ",".join(source.shelf.names) if source.shelf else "",
         "prompts": options.prompts.partition(":")[0],

@@ -10,7 +10,7 @@ from msksam_cli.core.series import FormChoice
 from msksam_cli.errors import UsageError
 from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
 
-RUNTIMES = ("auto", "torch")
+RUNTIMES = ("auto", "torch", "onnx")
 PROMPT_KINDS = ("auto", "box", "point", "box+point")
 
 
@@ -23,12 +23,12 @@ class SegmentOptions:
         tissues: names of tissues or groups, or "all".
         output: folder to write; None for `msksam-out/<study's name>`.
         atlas: "auto", the name of an atlas or its folder.
-        model: name of a model or a checkpoint file.
+        model: name of a model, a checkpoint file, or for "onnx" the folder of an export.
         prompts: "atlas", "labels:DIR" or "file:JSON".
         prompt_kind: "auto", "box", "point" or "box+point".
         device: "auto", "cpu", "cuda[:N]" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
-        runtime: "auto" or "torch".
+        runtime: "auto" (torch), "torch" or "onnx".
         batch_size: slices encoded at once, None to choose.
         cache: folder of embeddings, None for the user's own.
         use_cache: whether embeddings are kept on disk at all.
@@ -67,7 +67,9 @@ class SegmentOptions:
         if not 1 <= part <= parts:
             raise UsageError(f"shard {part}/{parts} does not exist", "Use I/N with 1 ≤ I ≤ N")
         if self.runtime not in RUNTIMES:
-            raise UsageError(f"unknown runtime {self.runtime!r}", f"Use {' or '.join(RUNTIMES)}")
+            raise UsageError(f"unknown runtime {self.runtime!r}", f"Use {', '.join(RUNTIMES)}")
+        if self.runtime == "onnx" and self.precision not in ("auto", "fp32"):
+            raise UsageError(f"exported models run in fp32, not {self.precision!r}", "Leave --precision out")
         if not self.tissues:
             raise UsageError("no tissue was named", "Give --tissue with a tissue, a group or all")
         kind, _, path = self.prompts.partition(":")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.onnx_models import load_onnx_network
 from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
+from msksam_cli.sam.onnx_graphs import onnx_model_of, write_graphs
+from msksam_cli.sam.onnx_network import OnnxNetwork, open_network
 from msksam_cli.sam.runtime import Model, make_model
 
 TINY_VIT = Architecture(
@@ -27,6 +33,8 @@ TINY_VIT_1024 = Architecture(
     asking=Asking(),
     make_encoder=partial(vit_encoder, embed_dim=16, depth=1, num_heads=2, global_attn_indexes=()),
 )
+
+SMALL_WINDOWS = Asking(box_as_mask=True, window_cells=8)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -69,6 +77,37 @@ def tiny_vit() -> Model:
 def small() -> Model:
     """The bundled architecture with random weights."""
     return _random_model(ARCHITECTURES["msksam_small"])
+
+
+@pytest.fixture(scope="session")
+def small_64(small_checkpoint: Path) -> Model:
+    """The bundled architecture at 64 px, answering small boxes in windows."""
+    return replace(load_model(str(small_checkpoint), device="cpu"), asking=SMALL_WINDOWS)
+
+
+@pytest.fixture(scope="session")
+def small_64_export(small_export) -> Path:
+    return small_export.folder
+
+
+@pytest.fixture(scope="session")
+def onnx_small(small_64_export: Path) -> OnnxNetwork:
+    """`small_64` exported."""
+    network = load_onnx_network(str(small_64_export), "cpu")
+    return replace(network, model=replace(network.model, asking=SMALL_WINDOWS))
+
+
+@pytest.fixture(scope="session")
+def vit_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("vit")
+
+
+@pytest.fixture(scope="session")
+def onnx_vit(tiny_vit: Model, vit_export: Path) -> OnnxNetwork:
+    """`tiny_vit` exported with its weights beside the graphs, as those of the largest networks are."""
+    encoder, decoder = vit_export / "encoder.onnx", vit_export / "decoder.onnx"
+    write_graphs(tiny_vit.sam, encoder, decoder, opset=18, largest_inline_bytes=0)
+    return open_network(onnx_model_of(tiny_vit, "imagenet"), encoder, decoder, "cpu")
 
 
 @pytest.fixture(scope="session")
