@@ -1,11 +1,13 @@
 """Atlas alone, SAM with atlas prompts and SAM with true prompts on real sets: `msksam compare` on what lies beside.
 
     python benchmarks/three_columns.py knee   [--model NAME|FILE]… [--out FOLDER]
-    python benchmarks/three_columns.py lumbar [--fit-fusion]
+    python benchmarks/three_columns.py lumbar
+    python benchmarks/three_columns.py lumbar-fit
 
 `knee` compares the bones of the real study with the bundled atlas; `lumbar` builds an atlas from the first ten
-subjects and compares the vertebrae of the other six; `dess` renders a real knee's outlines by four sequences.
-Tables go to benchmarks/results/.
+subjects and compares the vertebrae of the other six; `lumbar-fit` fits the prior's weight for vertebrae on subjects of
+neither part of that test: an atlas from the first five, the weight on the next five. `dess` renders a real knee's
+outlines by four sequences. Tables go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -28,7 +30,13 @@ from msksam_cli.pipeline.compare_page import comparison_text
 from msksam_cli.pipeline.compare_result import ModelComparison
 
 RESULTS = Path(__file__).parent / "results"
-ASKED = {"knee": ("bone",), "lumbar": ("vertebra",), "dess": ("bone", "cartilage", "meniscus")}
+ASKED = {
+    "knee": ("bone",),
+    "lumbar": ("vertebra",),
+    "lumbar-fit": ("vertebra",),
+    "dess": ("bone", "cartilage", "meniscus"),
+}
+LUMBAR_PARTS = {"lumbar": (10, 6), "lumbar-fit": (5, 5)}
 
 
 def main() -> None:
@@ -38,19 +46,22 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--model", action="append", help="default: msksam-small; may be given several times")
     parser.add_argument("--out", type=Path, default=Path("msksam-out"))
-    parser.add_argument("--fit-fusion", action="store_true")
     options = parser.parse_args()
     out, models = options.out / f"three-columns-{options.set}", tuple(options.model or ["msksam-small"])
     started = time.monotonic()
-    atlas, cases = "auto", SETS[options.set](options.data)
-    if options.set == "lumbar":
+    atlas, cases = "auto", SETS[options.set.removesuffix("-fit")](options.data)
+    if options.set in LUMBAR_PARTS:
         atlas = str(out / "lumbar-atlas")
-        write_cases(out / "train", islice(cases, 10))
+        trained, tested = LUMBAR_PARTS[options.set]
+        write_cases(out / "train", islice(cases, trained))
         if not (out / "lumbar-atlas" / "atlas.toml").is_file():
             build_atlas(BuildAtlasOptions(out / "train", Path(atlas), body_part="lspine", left_out=2))
+        cases = islice(cases, tested)
     write_cases(out / "test", cases)
     result = compare(
-        CompareOptions(out / "test", out / "compare", models, atlas, ASKED[options.set], fit_fusion=options.fit_fusion)
+        CompareOptions(
+            out / "test", out / "compare", models, atlas, ASKED[options.set], fit_fusion="-fit" in options.set
+        )
     )
     text = comparison_text(result)
     print(f"{text}\n{time.monotonic() - started:.0f} s")
