@@ -23,6 +23,12 @@ def is_onnx_folder(path: Path) -> bool:
     return (path / PARITY_FILE).is_file()
 
 
+def other_files(folder: Path) -> tuple[str, ...]:
+    """Names of what lies in a folder and belongs to no export; none where there is no folder."""
+    own = {f"{name}{ending}" for name in (ENCODER_FILE, DECODER_FILE) for ending in ("", ".data")} | {PARITY_FILE}
+    return tuple(sorted(path.name for path in folder.iterdir() if path.name not in own)) if folder.is_dir() else ()
+
+
 def graph_hashes(folder: Path) -> dict[str, str]:
     """Name → sha256 of the files of an export, the weights beside a graph included."""
     return {path.name: file_sha256(path) for path in sorted(folder.iterdir()) if path.name != PARITY_FILE}

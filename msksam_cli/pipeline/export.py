@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msksam_cli import __version__
-from msksam_cli.errors import EnvironmentFault, ParityError
+from msksam_cli.errors import EnvironmentFault, ParityError, UsageError
 from msksam_cli.io.atomic import atomic_folder, clean_temporaries
-from msksam_cli.io.onnx_folder import DECODER_FILE, ENCODER_FILE, PARITY_FILE, graph_hashes
+from msksam_cli.io.onnx_folder import DECODER_FILE, ENCODER_FILE, PARITY_FILE, graph_hashes, other_files
 from msksam_cli.io.tables import write_json
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import as_metadata, fusion_rules
@@ -100,7 +100,7 @@ def export_onnx(options: ExportOptions, *, write: WriteGraphs | None = None) -> 
         write: what writes the graphs of a model into two files, for an operator set; msksam's own when None.
 
     Raises:
-        UsageError: an unknown model or operator set.
+        UsageError: an unknown model or operator set, or a folder that holds other files.
         ModelError: the checkpoint is missing or damaged.
         ParityError: a mask differs from torch's.
         EnvironmentFault: the folder cannot be written.
@@ -111,8 +111,7 @@ def export_onnx(options: ExportOptions, *, write: WriteGraphs | None = None) -> 
     model = load_model(options.model, device="cpu", precision="fp32")
     described = onnx_model_of(model, locate_model(options.model).normalisation)
     folder = options.output or export_folder(model.name, model.weights_sha256)
-    if folder.is_dir():
-        clean_temporaries(folder)
+    _prepare(folder)
     with atomic_folder(folder, PARITY_FILE) as temporary:
         encoder, decoder = temporary / ENCODER_FILE, temporary / DECODER_FILE
         (write or _write_graphs)(model, encoder, decoder, options.opset)
@@ -154,6 +153,15 @@ def export_text(exported: Exported) -> str:
     ]
     files = [f"{size / 1e6:8.1f} MB  {name}" for name, size in exported.file_bytes.items()]
     return "\n".join((*devices, *files, str(exported.folder)))
+
+
+def _prepare(folder: Path) -> None:
+    """Clear what a killed export left; refuse a folder that is used for something else."""
+    if folder.is_dir():
+        clean_temporaries(folder)
+    others = other_files(folder)
+    if others:
+        raise UsageError(f"folder {folder.name} holds other files, such as {others[0]}", "Choose another with -o")
 
 
 def _write_graphs(model: Model, encoder: Path, decoder: Path, opset: int) -> None:

@@ -18,7 +18,7 @@ def cores() -> int:
 
 def cores_with_memory(bytes_each: int) -> int:
     """How many cores can be at work when each takes so many bytes: at least one, no more than memory is free for."""
-    if not hasattr(os, "sysconf"):
+    if "SC_AVPHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return cores()
     free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return max(min(cores(), free_bytes // bytes_each), 1)

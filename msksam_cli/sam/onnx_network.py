@@ -39,10 +39,7 @@ _CUDA = "CUDAExecutionProvider"
 _GPU_SLICES, _GPU_PROMPTS = 4, 16
 _LARGE_SIDE_PX = 1024
 _BYTES_PER_LARGE_SLICE = 5 * 1024**3  # segment-anything's global attention at 1024 px peaks below this
-_NO_GRAPH = (
-    faults.InvalidProtobuf, faults.InvalidGraph, faults.InvalidArgument, faults.NotImplemented, faults.NoSuchFile,
-    faults.Fail,
-)  # fmt: skip
+_NO_GRAPH = (faults.InvalidProtobuf, faults.InvalidGraph, faults.NotImplemented, faults.NoSuchFile)
 _FAILED = (faults.RuntimeException, faults.EPFail, faults.Fail, RuntimeError, MemoryError)
 _SILENT, _WARNINGS = 4, 2
 
@@ -355,6 +352,8 @@ def _session(path: Path, device: str, inputs: Sequence[str], outputs: Sequence[s
     kind, _, number = device.partition(":")
     providers: list[Any] = ["CPUExecutionProvider"]
     if kind == "cuda":
+        if _CUDA not in onnxruntime.get_available_providers():
+            raise _no_device(device)
         providers.insert(0, (_CUDA, {"device_id": number, "use_tf32": "0"}))
     else:  # one thread inside operators, see `cores`; the arena would keep gigabytes from one slice to the next
         options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -362,12 +361,12 @@ def _session(path: Path, device: str, inputs: Sequence[str], outputs: Sequence[s
     try:
         with _silent_onnxruntime(kind == "cuda"):
             session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
-    except _NO_GRAPH as error:
+    except (*_NO_GRAPH, faults.InvalidArgument, *_FAILED) as error:
+        if kind == "cuda" and not isinstance(error, _NO_GRAPH):
+            raise _no_device(device) from error
         raise ModelError(
             f"{path.name} is no graph that onnxruntime can run", "Run `msksam export-onnx` again"
         ) from error
-    except _FAILED as error:
-        raise _no_device(device) from error
     if kind == "cuda" and _CUDA not in session.get_providers():
         raise _no_device(device)
     found = [tuple(one.name for one in some) for some in (session.get_inputs(), session.get_outputs())]

@@ -98,10 +98,14 @@ def test_an_unknown_model_or_operator_set_or_a_file_in_the_way_leaves_nothing(
         msksam.export_onnx(str(small_checkpoint), tmp_path / "a", opset=3)
     with pytest.raises(UsageError, match="no model is called 'nobody'"):
         msksam.export_onnx("nobody", tmp_path / "b")
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "thesis.md").write_text("mine")
+    with pytest.raises(UsageError, match=r"folder d holds other files, such as thesis\.md"):
+        msksam.export_onnx(str(small_checkpoint), tmp_path / "d")
     (tmp_path / "c").write_text("a file")
     with pytest.raises(EnvironmentFault, match="cannot write c"):
         msksam.export_onnx(str(small_checkpoint), tmp_path / "c")
-    assert [path.name for path in tmp_path.iterdir()] == ["c"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["c", "d", "thesis.md"]
 
 
 def test_an_export_is_found_by_checkpoint_name_and_folder(models: Path, small_export, small_checkpoint: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from msksam_cli.sam.cores import cores_with_memory
 from msksam_cli.sam.threads import cores, map_over_cores
 
 
@@ -27,3 +28,8 @@ def test_the_callers_own_number_of_threads_is_given_back_even_after_a_failure() 
 def test_nothing_to_do_is_nothing_done() -> None:
     assert map_over_cores(str, []) == []
     assert cores() >= 1
+
+
+def test_no_more_cores_are_used_than_memory_is_there_for_but_one() -> None:
+    assert cores_with_memory(1) == cores()
+    assert cores_with_memory(1 << 60) == 1
