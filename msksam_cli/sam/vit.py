@@ -7,7 +7,7 @@ given the value it has. The sums are the stock module's, so that single precisio
 
 from __future__ import annotations
 
-import math
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -19,6 +19,8 @@ from msksam_cli.sam.vision_shim import import_modeling
 _SCORES_AT_ONCE = 2**18  # 1 MiB in single precision: what a core keeps near
 _TOKENS_AT_ONCE = 512
 _WIDTH_STEP = 8
+
+Standing = tuple[Tensor, Tensor]
 
 
 def is_vit(encoder: object) -> bool:
@@ -36,10 +38,9 @@ def vit_features(encoder: Any, images: Tensor) -> Tensor:
     Returns:
         (B, 256, S / 16, S / 16) float32.
     """
-    x = encoder.patch_embed(images).float()  # (B, H, W, C)
+    x = _patches(encoder.patch_embed.proj, images).float()  # (B, H, W, C)
     if encoder.pos_embed is not None:
-        x = x + encoder.pos_embed
-    x = x.contiguous()
+        x += encoder.pos_embed
     for block in encoder.blocks:
         x += _attended(block.attn, block.norm1(x), block.window_size)
         _add_mlp(block, x)
@@ -47,107 +48,131 @@ def vit_features(encoder: Any, images: Tensor) -> Tensor:
     return features.float()
 
 
+def _patches(convolution: Any, images: Tensor) -> Tensor:
+    """Tokens (B, H, W, C) of a convolution whose stride is its width: a product of patches."""
+    batch, colours, height, width = images.shape
+    (down, right), (channels, *_) = convolution.stride, convolution.weight.shape
+    split = images.view(batch, colours, height // down, down, width // right, right)
+    patches = split.permute(0, 2, 4, 1, 3, 5).flatten(3)
+    return functional.linear(patches, convolution.weight.view(channels, -1), convolution.bias)
+
+
 def _attended(attention: Any, x: Tensor, window: int) -> Tensor:
     """Self-attention (B, H, W, C) of normed tokens (B, H, W, C), within windows where `window` is not 0."""
     batch, height, width, channels = x.shape
-    qkv = attention.qkv(x)  # (B, H, W, 3C)
-    rows, columns = (window or height), (window or width)
-    tall, wide = math.ceil(height / rows), math.ceil(width / columns)
-    if (tall * rows, wide * columns) != (height, width):
-        padded = qkv.new_empty((batch, tall * rows, wide * columns, 3 * channels))
-        padded[...] = attention.qkv.bias
-        padded[:, :height, :width] = qkv
-        qkv = padded
-    heads = attention.num_heads
-    q, k, v = (
-        qkv.view(batch, tall, rows, wide, columns, 3, heads, channels // heads)
-        .permute(5, 0, 1, 3, 6, 2, 4, 7)
-        .reshape(3, batch * tall * wide * heads, rows * columns, channels // heads)
-        .contiguous()
-    )
-    bias_h, bias_w = _position_bias(attention, q.unflatten(1, (rows, columns)))
-    attend = attend_in_pieces if x.device.type == "cpu" else attend_fused
-    out = attend(q * attention.scale, k, v, bias_h, bias_w)
-    out = (
-        out.view(batch, tall, wide, heads, rows, columns, channels // heads)
-        .permute(0, 1, 4, 2, 5, 3, 6)
-        .reshape(batch, tall * rows, wide * columns, channels)[:, :height, :width]
-    )
-    projected: Tensor = attention.proj(out)
-    return projected.float()
-
-
-def _position_bias(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
-    """What queries (N, h, w, d) add to their scores by a key's row (N, h·w, h) and by its column (N, h·w, w)."""
+    grid = (window, window) if window else (height, width)
+    qkv = attention.qkv(x).flatten(1, 2)  # (B, H · W, 3C)
+    if window:
+        places, padding = _window_places(height, width, window, x.device)
+        in_windows = qkv.new_empty((batch, len(places) + len(padding), 3 * channels))
+        in_windows[:, places] = qkv
+        in_windows[:, padding] = attention.qkv.bias.to(qkv.dtype)
+        qkv = in_windows.view(-1, window * window, 3 * channels)
+    q, k, v = qkv.unflatten(2, (3, attention.num_heads, -1)).unbind(2)  # (B', S, heads, d)
     relative = import_modeling().image_encoder.get_rel_pos
-    rows, columns = q.shape[1:3]
-    by_row = relative(rows, rows, attention.rel_pos_h).to(q.dtype)  # (h, h, d)
-    by_column = relative(columns, columns, attention.rel_pos_w).to(q.dtype)
-    return (
-        torch.einsum("nhwd,hkd->nhwk", q, by_row).flatten(1, 2),
-        torch.einsum("nhwd,wkd->nhwk", q, by_column).flatten(1, 2),
+    standing = (
+        relative(grid[0], grid[0], attention.rel_pos_h).to(q.dtype),
+        relative(grid[1], grid[1], attention.rel_pos_w).to(q.dtype),
     )
+    attend = attend_in_pieces if x.device.type == "cpu" else attend_fused
+    out = attend(q, k, v, standing, attention.scale).flatten(2).view(batch, -1, channels)
+    if window:
+        out = out[:, places]
+    projected: Tensor = attention.proj(out)
+    return projected.view(x.shape)
 
 
-def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
-    """softmax(q kᵀ + bias) v, some queries of some heads at a time.
+@lru_cache(maxsize=16)
+@torch.inference_mode(mode=False)
+def _window_places(height: int, width: int, window: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Where tokens, row by row, lie among those of windows one after the other, and where those are padding."""
+    rows, columns = (-(-side // window) * window for side in (height, width))
+    order = torch.arange(rows * columns, device=device).view(rows // window, columns // window, window, window)
+    order = order.permute(0, 2, 1, 3).reshape(rows, columns)
+    places = order[:height, :width].flatten()
+    is_padding = torch.ones(rows * columns, dtype=torch.bool, device=device)
+    is_padding[places] = False
+    return places, is_padding.nonzero()[:, 0]
 
-    A bias shorter than a head is cheaper as part of the product, see `lengthened`.
+
+def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale: float) -> Tensor:
+    """softmax(scale · q kᵀ + bias) v, some queries of some heads at a time.
+
+    A query adds to its score with a key its product with what their difference in rows stands for, and the same for
+    columns. Where that is little beside a head it is cheaper as part of the product, see `lengthened`.
 
     Args:
-        q: (N, S, d) queries, scaled already.
-        k: (N, S, d) keys of a grid of h rows and w columns, S = h · w.
-        v: (N, S, d) values.
-        bias_h: (N, S, h) what a query adds for a key's row.
-        bias_w: (N, S, w) the same for its column.
+        q: (B, S, heads, d) queries of a grid of h rows and w columns, S = h · w.
+        k: (B, S, heads, d) keys.
+        v: (B, S, heads, d) values.
+        standing: (h, h, d) what a query's row and a key's row stand for, and (w, w, d) the same for columns.
+        scale: of the products of queries and keys.
 
     Returns:
-        (N, S, d).
+        (B, S, heads, d).
     """
-    rows, columns = bias_h.shape[2], bias_w.shape[2]
-    is_added = rows + columns > q.shape[2]
-    if not is_added:
-        q, k = lengthened(q, k, bias_h, bias_w)
-    number, tokens, _ = q.shape
+    (batch, tokens, heads, width), (rows, columns) = q.shape, (len(one) for one in standing)
+    biases: tuple[Tensor, ...] = ()
+    if rows + columns <= width:
+        q, k = lengthened(q, k, standing, scale)
+    else:
+        biases = tuple(_heads_first(bias) for bias in position_bias(q, standing))
+    q, k, v = _heads_first(q * scale), _heads_first(k), _heads_first(v)
     together = max(_SCORES_AT_ONCE // tokens**2, 1)
     queries = max(min(_SCORES_AT_ONCE // tokens, tokens), 1)
     out, keys = torch.empty_like(v), k.transpose(1, 2)
-    for first in range(0, number, together):
-        heads = slice(first, first + together)
+    for first in range(0, batch * heads, together):
+        some = slice(first, first + together)
         for start in range(0, tokens, queries):
-            part = heads, slice(start, start + queries)
-            scores = torch.bmm(q[part], keys[heads])
-            if is_added:
+            part = some, slice(start, start + queries)
+            scores = torch.bmm(q[part], keys[some])
+            for bias, axis in zip(biases, (3, 2), strict=False):
                 grid = scores.view(*scores.shape[:2], rows, columns)
-                grid += bias_h[part][..., None]
-                grid += bias_w[part][..., None, :]
-            out[part] = torch.bmm(torch.softmax(scores, dim=-1), v[heads])
-    return out
+                grid += bias[part].unsqueeze(axis)
+            out[part] = torch.bmm(torch.softmax(scores, dim=-1), v[some])
+    return out.view(batch, heads, tokens, -1).transpose(1, 2)
 
 
-def lengthened(q: Tensor, k: Tensor, bias_h: Tensor, bias_w: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys (N, S, D) whose products are q kᵀ + bias; arguments as for `attend_in_pieces`.
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale: float) -> Tensor:
+    """The same by torch's fused kernels, which take no such bias; arguments and result as for `attend_in_pieces`."""
+    q, k = lengthened(q, k, standing, scale)
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
+
+
+def lengthened(q: Tensor, k: Tensor, standing: Standing, scale: float) -> tuple[Tensor, Tensor]:
+    """Queries and keys (B, S, heads, D) whose scaled products are the scores; arguments as for `attend_in_pieces`.
 
     A query is lengthened by its bias for every row and column, a key by a 1 at its own row and at its own column, and
     both by noughts up to a width that kernels like.
     """
-    (number, tokens, width), rows, columns = q.shape, bias_h.shape[2], bias_w.shape[2]
-    spare = q.new_zeros((tokens, -(width + rows + columns) % _WIDTH_STEP))
+    by_row, by_column = standing
+    rows, columns = len(by_row), len(by_column)
+    spare = q.new_zeros((1, 1, 1, -(q.shape[3] + rows + columns) % _WIDTH_STEP))
     own_row = torch.eye(rows, dtype=q.dtype, device=q.device).repeat_interleave(columns, dim=0)
     own_column = torch.eye(columns, dtype=q.dtype, device=q.device).repeat(rows, 1)
-    place = torch.cat([own_row, own_column, spare], dim=1).expand(number, -1, -1)
+    place = torch.cat([own_row, own_column], dim=1)[None, :, None]
+    wide = q.shape[:3]
+    biases = position_bias(q, (by_row / scale, by_column / scale))
     return (
-        torch.cat([q, bias_h, bias_w, spare.expand(number, -1, -1)], dim=2),
-        torch.cat([k, place], dim=2),
+        torch.cat([q, *biases, spare.expand(*wide, -1)], dim=3),
+        torch.cat([k, place.expand(*wide, -1), spare.expand(*wide, -1)], dim=3),
     )
 
 
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, bias_h: Tensor, bias_w: Tensor) -> Tensor:
-    """The same by torch's fused kernels, which take no such bias; arguments and result as for `attend_in_pieces`."""
-    width = v.shape[2]
-    q, k = lengthened(q, k, bias_h, bias_w)
-    v = functional.pad(v, (0, q.shape[2] - width))
-    return functional.scaled_dot_product_attention(q[None], k[None], v[None], scale=1.0)[0, ..., :width]
+def position_bias(q: Tensor, standing: Standing) -> tuple[Tensor, Tensor]:
+    """What queries (B, S, heads, d) add for a key's row (B, S, heads, h) and for its column (B, S, heads, w)."""
+    by_row, by_column = standing
+    on_grid = q.reshape(len(q), len(by_row), len(by_column), *q.shape[2:])
+    return (
+        torch.einsum("byxnd,ykd->byxnk", on_grid, by_row).flatten(1, 2),
+        torch.einsum("byxnd,xkd->byxnk", on_grid, by_column).flatten(1, 2),
+    )
+
+
+def _heads_first(values: Tensor) -> Tensor:
+    """(B · heads, S, d) of (B, S, heads, d)."""
+    return values.transpose(1, 2).flatten(0, 1).contiguous()
 
 
 def _add_mlp(block: Any, x: Tensor) -> None:

@@ -75,12 +75,14 @@ def test_an_encoder_without_absolute_positions_is_the_stock_one_too() -> None:
 @pytest.mark.parametrize("attend", [attend_in_pieces, attend_fused])
 def test_attention_is_softmax_of_products_and_bias(attend, rows: int, columns: int, width: int) -> None:
     torch.manual_seed(2)
-    tokens = rows * columns
-    q, k, v = torch.randn(3, 7, tokens, width)
-    bias_h, bias_w = torch.randn(7, tokens, rows), torch.randn(7, tokens, columns)
-    bias = (bias_h[:, :, :, None] + bias_w[:, :, None, :]).reshape(7, tokens, tokens)
-    wanted = torch.softmax(q @ k.transpose(1, 2) + bias, dim=-1) @ v
-    torch.testing.assert_close(attend(q, k, v, bias_h, bias_w), wanted, rtol=1e-4, atol=1e-5)
+    tokens, scale = rows * columns, 0.3
+    q, k, v = torch.randn(3, 2, tokens, 3, width)
+    by_row, by_column = torch.randn(rows, rows, width), torch.randn(columns, columns, width)
+    row, column = torch.arange(tokens) // columns, torch.arange(tokens) % columns
+    standing = by_row[row][:, row] + by_column[column][:, column]
+    scores = scale * torch.einsum("bsnd,btnd->bnst", q, k) + torch.einsum("bsnd,std->bnst", q, standing)
+    wanted = torch.einsum("bnst,btnd->bsnd", torch.softmax(scores, dim=-1), v)
+    torch.testing.assert_close(attend(q, k, v, (by_row, by_column), scale), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_only_segment_anythings_transformer_is_taken_for_one() -> None:
