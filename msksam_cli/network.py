@@ -50,8 +50,8 @@ class Network(Protocol):
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order."""
 
-    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
-        """Candidate masks for every prompt of one slice, in their order, at the slice's own size."""
+    def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
+        """Candidate masks for every prompt of some slices, in their order, at each slice's own size."""
 
 
 def arithmetic(network: Network) -> str:

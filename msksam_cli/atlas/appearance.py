@@ -22,7 +22,6 @@ from msksam_cli.atlas.placed import WorkingProbabilities, quantised, spread
 from msksam_cli.atlas.resampling import resample
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.geometry import Grid
-from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 
 _BACKGROUND = "nothing"
@@ -96,7 +95,7 @@ def sharpen_placement(placed: PlacedAtlas, volume: Volume, rules: SharpeningRule
     if not placed.grid.matches(volume.grid) or not isinstance(placed.probabilities, WorkingProbabilities):
         raise ValueError(f"placement of {placed.atlas_name!r} does not belong to this volume")
     fine = _fine_grid(volume.grid, rules)
-    image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, fine)
+    image = resample(normalised(volume.intensities, volume.window), volume.grid, fine)
     levels = grey_levels(image, rules.bins)
     parts = _parts(placed, placed.probabilities, rules)
     learnt = _learnt(_sample(parts, levels, fine.spacing_mm, rules), rules)

@@ -22,7 +22,6 @@ from msksam_cli.atlas.placement import bend_image
 from msksam_cli.atlas.resampling import mirror_about_x, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Population
 from msksam_cli.core.geometry import FloatArray, Grid
-from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import AtlasError, GridMismatchError
@@ -130,7 +129,7 @@ def atlas_case(volume: Volume, labels: LabelMap, spacing_mm: float, contrast: st
             f"image of shape {volume.grid.shape} and labels of shape {labels.grid.shape} do not share a grid",
             "Resample the labels onto their image",
         )
-    scaled = normalised(volume.intensities, intensity_window(volume.intensities))
+    scaled = normalised(volume.intensities, volume.window)
     steps = [max(1, int(spacing_mm / spacing)) for spacing in volume.grid.spacing_mm]
     part = tuple(slice((step - 1) // 2, None, step) for step in steps)
     values = labels.values[part]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msksam_cli.atlas.affine import refine_affine
+from msksam_cli.atlas.affine import ClassFit, refine_affine
 from msksam_cli.atlas.evidence import Classes, atlas_classes, focused, on_spacing, total_probability, trimmed
 from msksam_cli.atlas.local_contrast import explained_of_shifts, joint_fit, local_contrast
 from msksam_cli.atlas.resampling import coverage, resample, world_aligned_grid
 from msksam_cli.atlas.search import Pose, ShiftScores, Start, best_shifts, flexed_poses, poses
 from msksam_cli.core.atlases import Atlas
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import FloatArray, Grid
 
 APART_MM = 15.0
@@ -63,8 +65,8 @@ def find_candidates(atlas: Atlas, image: NDArray[np.float32], work: Grid, mirror
     rank_image, rank_classes = resample(image, work, rank_grid), on_spacing(classes, _RANK_MM)
     found = []
     for mirrored in mirrors:
-        for start in _shortlist([s for s in starts if s.mirrored == mirrored], centre):
-            matrix, score = refine_affine(rank_classes, rank_image, rank_grid, start.atlas_to_volume_mm)
+        listed = _shortlist([s for s in starts if s.mirrored == mirrored], centre)
+        for matrix, score in _refined(rank_classes, rank_image, rank_grid, [s.atlas_to_volume_mm for s in listed]):
             found.append(Candidate(matrix, mirrored, score, classes))
     return sorted(found, key=lambda c: -c.score)
 
@@ -98,7 +100,7 @@ def find_near_skeleton(
         starts = _starts(classes, poses(centre, (mirrored,), _TURNS_DEG, _SKELETON_SCALES), coarse, inside, grid)
         starts = sorted(starts, key=lambda start: -start.score)[:_SKELETON_STARTS]
         near = on_spacing(classes, AFFINE_MM)
-        refined = [refine_affine(near, fine, fine_grid, start.atlas_to_volume_mm) for start in starts]
+        refined = _refined(near, fine, fine_grid, [start.atlas_to_volume_mm for start in starts])
         for matrix, _ in sorted(refined, key=lambda pair: -pair[1])[:_SKELETON_KEPT]:
             found.append(Candidate(matrix, mirrored, whole.score, whole.classes))
     return found
@@ -127,7 +129,7 @@ def find_by_contrast(atlas: Atlas, image: NDArray[np.float32], work: Grid, prese
     fine, near = resample(contrast, work, fine_grid), on_spacing(classes, _RANK_MM)
     fit = joint_fit(near, fine_grid, fine)
     begun = [present.atlas_to_volume_mm, *(start.atlas_to_volume_mm for start in starts)]
-    refined = [refine_affine(near, fine, fine_grid, matrix, fit=fit) for matrix in begun]
+    refined = _refined(near, fine, fine_grid, begun, fit=fit)
     matrix, share = max(refined, key=lambda pair: pair[1])
     if NEARLY_AS_WELL * share <= refined[0][1] or moved_mm(matrix, present.atlas_to_volume_mm, centre) <= APART_MM:
         return None
@@ -144,13 +146,20 @@ def _starts(
     scores: ShiftScores | None = None,
 ) -> list[Start]:
     """The best shifts of every pose, in the order of the poses; see `best_shifts`."""
-    return [
-        start
-        for pose in tried
-        for start in best_shifts(
+
+    def shifted(pose: Pose) -> list[Start]:
+        return best_shifts(
             classes, pose, volume, inside, grid, how_many=_SHIFTS_PER_POSE, apart_mm=APART_MM, scores=scores
         )
-    ]
+
+    return list(chain.from_iterable(spread_over_cores(shifted, list(tried), few_cores())))
+
+
+def _refined(
+    classes: Classes, image: NDArray[np.float32], grid: Grid, begun: list[FloatArray], *, fit: ClassFit | None = None
+) -> list[tuple[FloatArray, float]]:
+    """Each of several placements refined, in their order; see `refine_affine`."""
+    return spread_over_cores(lambda matrix: refine_affine(classes, image, grid, matrix, fit=fit), begun, few_cores())
 
 
 def _shortlist(starts: list[Start], centre: FloatArray) -> list[Start]:

@@ -21,7 +21,6 @@ from msksam_cli.atlas.resampling import coverage, inverse, resample, world_align
 from msksam_cli.atlas.search import Start, best_shifts, poses
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.geometry import FloatArray, Grid
-from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
@@ -64,7 +63,7 @@ def coarse_fit(atlas: Atlas, volume: Volume) -> CoarseFit:
         AtlasError: the volume is constant.
     """
     work = volume.grid.resampled(_WORK_MM)
-    image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, work)
+    image = resample(normalised(volume.intensities, volume.window), volume.grid, work)
     if not np.ptp(image):
         raise AtlasError("the volume has no contrast an atlas could be chosen by", "Look at the image")
     grid, seen, inside = _seen(image, work, _SEARCH_MM)

@@ -39,6 +39,11 @@ class WorkingProbabilities(Mapping[int, NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self._values)
 
+    @property
+    def stored(self) -> Mapping[int, NDArray[np.uint8]]:
+        """The probabilities on the working grid, 255 meaning 1."""
+        return self._values
+
     def on_work(self, index: int) -> NDArray[np.float32]:
         """The probability on the working grid."""
         return self._values[index].astype(np.float32) / np.float32(255)

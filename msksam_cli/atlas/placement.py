@@ -41,8 +41,8 @@ from msksam_cli.atlas.evidence import Classes, extended, information, local_pain
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.resampling import coverage, inverse, resample, world_aligned_grid
 from msksam_cli.core.atlases import Atlas, Fit, PlacedAtlas
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import FloatArray, Grid
-from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 
@@ -104,15 +104,15 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         AtlasError: the volume is constant.
     """
     work = volume.grid.resampled(max(DEFORM_MM, min(volume.grid.spacing_mm)))
-    image = resample(normalised(volume.intensities, intensity_window(volume.intensities)), volume.grid, work)
+    image = resample(normalised(volume.intensities, volume.window), volume.grid, work)
     if float(image.std()) < _LEAST_CONTRAST:
         raise AtlasError("the volume has no contrast an atlas could be placed by", "Look at the image")
     mirrors = (False, True) if atlas.side else (False,)
     candidates = find_candidates(atlas, image, work, mirrors)
     first = {m: next(c for c in candidates if c.mirrored == m) for m in mirrors}
-    contenders = [_refined(candidate, atlas, image, work) for candidate in first.values()]
+    contenders = spread_over_cores(lambda one: _refined(one, atlas, image, work), list(first.values()), few_cores())
     contenders += find_near_skeleton(atlas, image, work, first)
-    bent = [_bent(candidate, image, work, threads) for candidate in contenders]
+    bent = spread_over_cores(lambda one: _bent(one, image, work), contenders, few_cores())
     nats = _contest(bent, atlas, image, work)
     mirrored = _chosen_side(bent, nats, atlas.side, volume.side)
     own = [n for n, one in enumerate(bent) if one.candidate.mirrored == mirrored]
@@ -126,14 +126,14 @@ def place_atlas(atlas: Atlas, volume: Volume, *, deformable: bool = True, thread
         visible,
         chosen,
         mirror_margin=nats[winner] - max(others) if others else None,
-        rival=_bent(_refined(rival, atlas, image, work), image, work, threads) if rival else None,
+        rival=_bent(_refined(rival, atlas, image, work), image, work) if rival else None,
         rival_distance_mm=rival_distance_mm,
     )
     found = None if fit.reliable else find_by_contrast(atlas, image, work, chosen.candidate)
     if found:
         away_mm = moved_mm(found.atlas_to_volume_mm, chosen.candidate.atlas_to_volume_mm, tissue_centre_mm(atlas))
         reason = f"{fit.reason}; local contrast places it {away_mm:.0f} mm away, which was taken"
-        chosen = _bent(found, image, work, threads)
+        chosen = _bent(found, image, work)
         visible = visible_fractions(atlas, work, found.atlas_to_volume_mm)
         inside = _inside_fraction(atlas, visible)
         fit = replace(fit, similarity=chosen.score, inside_fraction=inside, shift_margin=None, reason=reason)
@@ -171,10 +171,10 @@ def _refined(candidate: Candidate, atlas: Atlas, image: NDArray[np.float32], wor
     return Candidate(matrix, candidate.mirrored, score, candidate.classes)
 
 
-def _bent(candidate: Candidate, image: NDArray[np.float32], work: Grid, threads: int) -> _Bent:
+def _bent(candidate: Candidate, image: NDArray[np.float32], work: Grid) -> _Bent:
     """The candidate bent at the coarse levels and scored."""
     matrix, classes = candidate.atlas_to_volume_mm, candidate.classes
-    field = bend(classes, image, work, matrix, threads=threads, levels=LEVELS[:_COARSE_LEVELS])
+    field = bend(classes, image, work, matrix, levels=LEVELS[:_COARSE_LEVELS])
     return _Bent(candidate, field, _bent_score(on_spacing(classes, AFFINE_MM), image, work, matrix, field))
 
 

@@ -250,18 +250,20 @@ def _points(plane: _Plane, part: NDArray[np.bool_], box: Box, rules: PromptRules
 
 def deepest_points(mask: NDArray[np.bool_], spacing_mm: tuple[float, float], most: int) -> list[tuple[float, float]]:
     """Up to `most` pixels (x, y) far from a mask's edge and from one another, the deepest first."""
-    if not mask.any():
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if rows.size == 0:
         return []
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=spacing_mm)[1:-1, 1:-1]
-    y_mm = np.arange(mask.shape[0])[:, None] * spacing_mm[0]
-    x_mm = np.arange(mask.shape[1])[None, :] * spacing_mm[1]
+    part = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    depth = ndimage.distance_transform_edt(np.pad(part, 1), sampling=spacing_mm)[1:-1, 1:-1]
+    y_mm = np.arange(part.shape[0])[:, None] * spacing_mm[0]
+    x_mm = np.arange(part.shape[1])[None, :] * spacing_mm[1]
     points: list[tuple[float, float]] = []
     deepest = float(depth.max())
     for _ in range(most):
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[y, x] < max(0.4 * deepest, 1e-6):
             break
-        points.append((float(x), float(y)))
+        points.append((float(columns[0] + x), float(rows[0] + y)))
         apart = 2.0 * max(deepest, 2.0)
         near = (y_mm - y * spacing_mm[0]) ** 2 + (x_mm - x * spacing_mm[1]) ** 2 < apart**2
         depth[near] = 0.0

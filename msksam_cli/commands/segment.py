@@ -23,6 +23,9 @@ def segment(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, torch, or onnx for exported models.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="auto, or slices encoded at once.")] = "auto",
+    encode_size: Annotated[
+        str, typer.Option(help="auto, slice, or the side in pixels slices are encoded at.")
+    ] = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder of embeddings.", show_default="user cache")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")] = False,
     no_fusion: Annotated[bool, typer.Option("--no-fusion", help="Leave the atlas's prior out of the masks.")] = False,
@@ -37,15 +40,16 @@ def segment(
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
     from msksam_cli.pipeline.segment import run_segment
-    from msksam_cli.pipeline.segment_options import SegmentOptions, chosen_form, parse_batch_size, parse_shard
+    from msksam_cli.pipeline.segment_options import SegmentOptions, chosen_form, parse_shard, parse_size
     from msksam_cli.pipeline.segment_text import run_json, run_text
 
     if no_cache and cache:
         raise typer.BadParameter("--cache and --no-cache contradict each other")
     options = SegmentOptions(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
-        prompt_kind, device, precision, runtime, parse_batch_size(batch_size), cache, not no_cache, not no_fusion,
-        overwrite, dry_run, parse_shard(shard), strict, min_slices, chosen_form(use_sform, use_qform),
+        prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"),
+        encode_size if encode_size == "slice" else parse_size(encode_size, "encode size"), cache, not no_cache,
+        not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices, chosen_form(use_sform, use_qform),
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import InputError
 
@@ -34,6 +36,11 @@ class Volume:
             raise ValueError(f"intensities of shape {intensities.shape} on a grid of shape {self.grid.shape}")
         intensities.setflags(write=False)
         object.__setattr__(self, "intensities", intensities)
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Intensities that are shown as black and white, see `intensity_window`."""
+        return intensity_window(self.intensities)
 
 
 @dataclass(frozen=True, eq=False)

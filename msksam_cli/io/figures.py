@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from msksam_cli.core.prompts import Prompt
-from msksam_cli.core.slicing import intensity_window, plane_axes, slice_uint8
+from msksam_cli.core.slicing import plane_axes, slice_uint8
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
@@ -117,7 +117,7 @@ def jpeg_from_png(content: bytes) -> bytes:
 def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title: str) -> Picture:
     occurring = set(np.flatnonzero(np.bincount(labels.values.ravel(order="K"))).tolist())
     present = TissueTable(tuple(tissue for tissue in labels.tissues if tissue.index in occurring))
-    subject = _Subject(volume, labels, intensity_window(volume.intensities), present)
+    subject = _Subject(volume, labels, volume.window, present)
     lines = [_beside([_tile(subject, cut, ()) for cut in _plane_cuts(labels)])]
     cuts, columns = _slice_cuts(labels)
     tiles = [_tile(subject, cut, [p for p in prompts if p.slice_index == cut.index]) for cut in cuts]

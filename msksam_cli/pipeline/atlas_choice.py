@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from msksam_cli.atlas.coarse_fit import coarse_fit
 from msksam_cli.core.atlases import Atlas
 from msksam_cli.core.body_parts import regions_of_body_part
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError, UsageError
 from msksam_cli.io.atlas_folder import AtlasHeader, find_atlas, list_atlases, read_atlas, read_atlas_header
+from msksam_cli.pipeline.kept import Kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,15 +104,19 @@ class AtlasShelf:
             )
         return found
 
-    def choose(self, volume: Volume) -> AtlasChoice:
+    def choose(self, volume: Volume, kept: Kept | None = None) -> AtlasChoice:
         """The atlas that serves a volume; where several may, the one that fits best.
+
+        Args:
+            volume: what it is to serve.
+            kept: what is known about the volume from before.
 
         Raises:
             AtlasError: none may, or one is damaged.
         """
         found = self.candidates(volume.body_part)
         if len(found) > 1:
-            atlas, scores = best_fitting(found, volume)
+            atlas, scores = best_fitting(found, volume, kept)
             reason = "fits best: " + ", ".join(f"{name} {score:.3f}" for name, score in scores)
         else:
             atlas = read_atlas(found[0].folder)
@@ -147,23 +152,22 @@ def atlas_shelf(name: str, wanted: tuple[str, ...]) -> AtlasShelf:
     return shelf
 
 
-def best_fitting(headers: Sequence[AtlasHeader], volume: Volume) -> tuple[Atlas, tuple[tuple[str, float], ...]]:
+def best_fitting(
+    headers: Sequence[AtlasHeader], volume: Volume, kept: Kept | None = None
+) -> tuple[Atlas, tuple[tuple[str, float], ...]]:
     """The atlas that tells most about a volume, and the (name, score) of all, best first.
 
     Raises:
         AtlasError: an atlas is damaged.
     """
-    best: tuple[float, Atlas] | None = None
-    scores = []
-    for header in headers:
-        atlas = read_atlas(header.folder)
-        score = coarse_fit(atlas, volume).score
-        scores.append((header.name, score))
-        if best is None or score > best[0]:
-            best = score, atlas
-    if best is None:
-        raise ValueError("no atlas to choose from")
-    return best[1], tuple(sorted(scores, key=lambda pair: -pair[1]))
+    known = kept or Kept.of(volume, None)
+
+    def score(header: AtlasHeader) -> float:
+        return known.fit_score(header.sha256, lambda: read_atlas(header.folder), volume)
+
+    scores = spread_over_cores(score, headers, few_cores())
+    ranked = sorted(zip(headers, scores, strict=True), key=lambda pair: -pair[1])
+    return read_atlas(ranked[0][0].folder), tuple((header.name, value) for header, value in ranked)
 
 
 def _knows(header: AtlasHeader, wanted: Iterable[str]) -> bool:

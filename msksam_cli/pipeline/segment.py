@@ -6,7 +6,6 @@ scan → (per case) read → place → ask → encode → decode → fuse → me
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from msksam_cli import __version__
 from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.cores import cores
 from msksam_cli.core.series import Series, StudyScan
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
@@ -27,16 +27,17 @@ from msksam_cli.io.figures import write_overlay
 from msksam_cli.io.nifti import NiftiForm, write_label_map, write_volume
 from msksam_cli.io.prompt_files import write_prompts
 from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
 from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
-from msksam_cli.network import Network
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
-from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.kept import Kept
+from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
@@ -208,10 +209,12 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
     with before.timed("read"):
         volume, form = read_series(series)
     with before.timed("choose"):
-        choice = job.source.shelf.choose(volume) if job.source.shelf else None
+        kept = Kept.of(volume, job.setup.results)
+        choice = job.source.shelf.choose(volume, kept) if job.source.shelf else None
     if choice:
         job = replace(job, setup=replace(job.setup, tissues=choice.tissues))
-    segmentation = _segmentation(series, volume, choice, job)
+    job = replace(job, setup=replace(job.setup, model=network_for(volume, job.options, job.setup.model)))
+    segmentation = _segmentation(_Case(series, volume, choice, kept), job)
     tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
     tally.seconds |= before.seconds
     with tally.timed("measure"):
@@ -253,13 +256,23 @@ def _refuse_doubts(flags: Sequence[Flag], strict: bool) -> None:
         raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
 
 
-def _segmentation(series: Series, volume: Volume, choice: AtlasChoice | None, job: _Job) -> Segmentation:
-    if choice:
-        return segment_with_atlas(volume, choice.atlas, job.setup)
+@dataclass(frozen=True, eq=False)
+class _Case:
+    """A volume that is read, the atlas chosen for it, and what is kept about it."""
+
+    series: Series
+    volume: Volume
+    choice: AtlasChoice | None
+    kept: Kept
+
+
+def _segmentation(case: _Case, job: _Job) -> Segmentation:
+    if case.choice:
+        return segment_with_atlas(case.volume, case.choice.atlas, job.setup, case.kept)
     tally = Tally()
     with tally.timed("prompts"):
-        prompts = given_prompts(series, volume, job.options, job.source)
-    return segment_with_prompts(volume, prompts, job.setup, tally=tally)
+        prompts = given_prompts(case.series, case.volume, job.options, job.source)
+    return segment_with_prompts(case.volume, prompts, job.setup, tally=tally)
 
 
 def _provenance(
@@ -322,7 +335,7 @@ def _case_files(case: str) -> tuple[str, str, str, str]:
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
-    model = _network(options)
+    model = load_network(options)
     return Setup(
         tissues=source.tissues,
         model=model,
@@ -331,16 +344,9 @@ def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
         prompt_kind=options.prompt_kind,
         fusion=options.fusion,
         batch_size=options.batch_size,
-        threads=os.cpu_count() or 1,
+        threads=cores(),
+        results=ResultStore(options.cache or cache_folder()) if options.use_cache else None,
     )
-
-
-def _network(options: SegmentOptions) -> Network:
-    if options.runtime != "onnx":
-        return load_model(options.model, device=options.device, precision=options.precision)
-    from msksam_cli.pipeline.onnx_models import load_onnx_network
-
-    return load_onnx_network(options.model, options.device)
 
 
 def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) -> dict[str, object]:
@@ -355,6 +361,7 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
         "device": setup.model.device.partition(":")[0],
         "runtime": setup.model.runtime,
         "precision": setup.model.precision,
+        "encode_size": options.encode_size,
         "atlas": ",".join(source.shelf.names) if source.shelf else "",
         "prompts": options.prompts.partition(":")[0],
         "prompts_sha256": source.sha256,

@@ -14,20 +14,25 @@ from tqdm import tqdm
 from msksam_cli.atlas.appearance import SharpeningRules, sharpen_placement
 from msksam_cli.atlas.attached import attach_to_bones, bones_to_find
 from msksam_cli.atlas.placed import quantised
-from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
+from msksam_cli.core.cores import spread_over_cores
 from msksam_cli.core.geometry import Grid
-from msksam_cli.core.prompts import Prompt
-from msksam_cli.core.slicing import PREPROCESSING_VERSION, intensity_window, slice_uint8, take_slice
+from msksam_cli.core.prompts import MaskPrediction, Prompt
+from msksam_cli.core.slicing import PREPROCESSING_VERSION, slice_uint8, take_slice
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.embeddings import Embedding, EmbeddingKey, EmbeddingStore
 from msksam_cli.fusion import FusionRules, clean_labels, fuse_slice, join_answers
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.network import Network, arithmetic
+from msksam_cli.pipeline.kept import Kept
 from msksam_cli.sam.choose import candidate_scores
 
 _SLICES_AT_ONCE = 8
+_SLICES_AT_ONCE_ON_GPU = 64  # some batches, so that one is prepared while another is computed
+_SLICES_DECODED_AT_ONCE = 4
+_FILES_AT_ONCE = 8
 _SURER = SharpeningRules(blur_mm=0.5)
 """A placement along found bones is off by less."""
 
@@ -49,6 +54,7 @@ class Setup:
         fusion: whether the prior takes part in the masks.
         batch_size: slices encoded at once, None to choose.
         threads: threads the registration may use.
+        results: where placements are kept, None to keep none.
     """
 
     tissues: TissueTable
@@ -59,6 +65,7 @@ class Setup:
     fusion: bool = True
     batch_size: int | None = None
     threads: int = 1
+    results: ResultStore | None = None
 
 
 @dataclass
@@ -128,15 +135,21 @@ class Evidence:
     iou_predictions: tuple[float, ...]
 
 
-def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup) -> Segmentation:
+def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | None = None) -> Segmentation:
     """Labels from prompts that an atlas gives.
+
+    Args:
+        volume: what to segment.
+        atlas: what to look for.
+        setup: what all cases share.
+        kept: what is known about the volume from before.
 
     Raises:
         AtlasError: the atlas cannot be placed at all.
     """
     tally = Tally()
     with tally.timed("place"):
-        placed = place_atlas(atlas, volume, threads=setup.threads)
+        placed = (kept or Kept.of(volume, setup.results)).placement(atlas, volume, setup.threads)
     sharp = refined_placement(volume, placed, tally)
     return segment_placed(volume, prompting_placement(volume, placed, sharp, setup, tally), setup, tally)
 
@@ -240,33 +253,40 @@ def gather_evidence(
 
     Nothing in it depends on how much the prior weighs, so that one pass serves any number of fusions.
     """
-    axis, window = volume.grid.slice_axis, intensity_window(volume.intensities)
+    axis, window = volume.grid.slice_axis, volume.window
     by_slice: dict[int, list[Prompt]] = {}
     for prompt in prompts:
         by_slice.setdefault(prompt.slice_index, []).append(prompt)
     asked = sorted(by_slice)
     with tqdm(total=len(asked), desc="slices", unit="slice", leave=False, disable=None) as bar:
-        for start in range(0, len(asked), _SLICES_AT_ONCE):
-            chunk = asked[start : start + _SLICES_AT_ONCE]
+        step = _SLICES_AT_ONCE if setup.model.device == "cpu" else _SLICES_AT_ONCE_ON_GPU
+        for start in range(0, len(asked), step):
+            chunk = asked[start : start + step]
             planes = [slice_uint8(take_slice(volume.intensities, axis, index), window) for index in chunk]
             with tally.timed("encode"):
                 embeddings = embed(planes, setup, tally)
-            for index, embedding in zip(chunk, embeddings, strict=True):
+            pairs = [(embedding, by_slice[index]) for index, embedding in zip(chunk, embeddings, strict=True)]
+            for first in range(0, len(pairs), _SLICES_DECODED_AT_ONCE):
+                some = pairs[first : first + _SLICES_DECODED_AT_ONCE]
                 with tally.timed("decode"):
-                    evidence = _slice_evidence(embedding, by_slice[index], _plane_priors(priors, axis, index), setup)
-                bar.update()
-                yield evidence
+                    answers = setup.model.decode_slices(some)
+                for index, answer in zip(chunk[first:], answers, strict=False):
+                    with tally.timed("decode"):
+                        evidence = _slice_evidence(answer, index, _plane_priors(priors, axis, index), setup.rules)
+                    bar.update()
+                    yield evidence
 
 
 def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> list[Embedding]:
     """Embeddings of slices, from the store where it has them; what is missing is encoded and kept."""
     model, store = setup.model, setup.store
     keys = [EmbeddingKey.of_slice(p, model.encoder_sha256, PREPROCESSING_VERSION, arithmetic(model)) for p in planes]
-    found = [store.get(key) for key in keys]
+    found = spread_over_cores(store.get, keys, _FILES_AT_ONCE)
     missing = [number for number, embedding in enumerate(found) if embedding is None]
     encoded = model.encode([planes[number] for number in missing], setup.batch_size) if missing else []
-    for number, embedding in zip(missing, encoded, strict=True):
-        store.put(keys[number], embedding)
+    fresh = list(zip(missing, encoded, strict=True))
+    spread_over_cores(lambda pair: store.put(keys[pair[0]], pair[1]), fresh, _FILES_AT_ONCE)
+    for number, embedding in fresh:
         found[number] = embedding
     tally.slices_encoded += len(missing)
     tally.slices_cached += len(planes) - len(missing)
@@ -274,18 +294,19 @@ def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> li
 
 
 def _slice_evidence(
-    embedding: Embedding, prompts: Sequence[Prompt], priors: Mapping[int, Plane] | None, setup: Setup
+    predictions: Sequence[MaskPrediction], slice_index: int, priors: Mapping[int, Plane] | None, rules: FusionRules
 ) -> Evidence:
     answers: dict[int, list[tuple[Prompt, Plane]]] = {}
     chosen_iou = []
-    for prediction in setup.model.decode(embedding, prompts):
+    for prediction in predictions:
         index = prediction.prompt.tissue_index
         best = int(np.argmax(candidate_scores(prediction, priors[index] if priors else None)))
         answers.setdefault(index, []).append((prediction.prompt, prediction.logits[best]))
         chosen_iou.append(float(prediction.iou_predictions[best]))
-    shape = embedding.slice_shape
-    joined = {index: join_answers(of_tissue, shape, setup.rules) for index, of_tissue in answers.items()}
-    return Evidence(prompts[0].slice_index, shape, joined, priors, tuple(prompts), tuple(chosen_iou))
+    rows, columns = predictions[0].logits.shape[1:]
+    joined = {index: join_answers(of_tissue, (rows, columns), rules) for index, of_tissue in answers.items()}
+    prompts = tuple(prediction.prompt for prediction in predictions)
+    return Evidence(slice_index, (rows, columns), joined, priors, prompts, tuple(chosen_iou))
 
 
 def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, Plane] | None:

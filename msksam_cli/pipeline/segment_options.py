@@ -30,6 +30,8 @@ class SegmentOptions:
         precision: "auto", "fp32", "bf16" or "fp16".
         runtime: "auto" (torch), "torch" or "onnx".
         batch_size: slices encoded at once, None to choose.
+        encode_size: side in pixels at which slices are encoded, None for the network's own; "slice" for the least
+            that shows each volume's slices without making them smaller.
         cache: folder of embeddings, None for the user's own.
         use_cache: whether embeddings are kept on disk at all.
         fusion: whether the prior takes part in the masks.
@@ -52,6 +54,7 @@ class SegmentOptions:
     precision: str = "auto"
     runtime: str = "auto"
     batch_size: int | None = None
+    encode_size: int | str | None = None
     cache: Path | None = None
     use_cache: bool = True
     fusion: bool = True
@@ -70,6 +73,10 @@ class SegmentOptions:
             raise UsageError(f"unknown runtime {self.runtime!r}", f"Use {', '.join(RUNTIMES)}")
         if self.runtime == "onnx" and self.precision not in ("auto", "fp32"):
             raise UsageError(f"exported models run in fp32, not {self.precision!r}", "Leave --precision out")
+        if isinstance(self.encode_size, str) and self.encode_size != "slice":
+            raise UsageError(f"unknown encode size {self.encode_size!r}", "Use auto, slice or a number of pixels")
+        if self.runtime == "onnx" and self.encode_size:
+            raise UsageError("exported models see slices at one size", "Leave --encode-size out, or use torch")
         if not self.tissues:
             raise UsageError("no tissue was named", "Give --tissue with a tissue, a group or all")
         kind, _, path = self.prompts.partition(":")
@@ -108,8 +115,11 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_batch_size(text: str) -> int | None:
-    """Slices encoded at once, None for "auto".
+def parse_size(text: str, what: str) -> int | None:
+    """A size, None for "auto".
+
+    >>> parse_size("512", "encode size")
+    512
 
     Raises:
         UsageError: neither "auto" nor a number above 0.
@@ -117,7 +127,7 @@ def parse_batch_size(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"cannot read batch size {text!r}", "Write auto or a number above 0")
+        raise UsageError(f"cannot read {what} {text!r}", "Write auto or a number above 0")
     return int(text)
 
 

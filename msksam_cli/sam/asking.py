@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
+from msksam_cli.embeddings import Embedding
 from msksam_cli.sam.frame import Frame
 
+EMBEDDING_CHANNELS = 256
 LOW_RES_PER_EMBEDDING = 4
 OUTSIDE_LOGIT = -10.0
 
@@ -79,6 +81,11 @@ class Layout:
     cells: int
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the embedding."""
+        return EMBEDDING_CHANNELS, self.cells, self.cells
+
+    @property
     def stride_px(self) -> int:
         """Pixels of the model frame along each side of a cell."""
         return self.side_px // self.cells
@@ -119,12 +126,16 @@ class Question:
 
     Attributes:
         prompt: as it was asked.
+        slice_number: which of the slices asked about.
+        slice_shape: (rows, columns) of that slice.
         box_xyxy: (4,) pixels of the model frame, or None.
         points_xy: (K, 2) pixels of the model frame, K may be 0.
         window: part of the embedding.
     """
 
     prompt: Prompt
+    slice_number: int
+    slice_shape: tuple[int, int]
     box_xyxy: NDArray[np.float64] | None
     points_xy: NDArray[np.float64]
     window: Window
@@ -132,10 +143,12 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Prompts that go through the decoder together: equal parts, windows of one side.
+    """Prompts that go through the decoder together: equal parts, windows of one side, slices of one shape.
 
     Attributes:
         prompts: as they were asked.
+        slice_numbers: which of the slices asked about each belongs to.
+        slice_shape: (rows, columns) of these slices.
         windows: where each is answered.
         boxes_xyxy: (N, 4) float32 in pixels counted from each window's corner, or None.
         points_xy: (N, K, 2) float32, counted alike, K may be 0.
@@ -143,6 +156,8 @@ class Questions:
     """
 
     prompts: tuple[Prompt, ...]
+    slice_numbers: tuple[int, ...]
+    slice_shape: tuple[int, int]
     windows: tuple[Window, ...]
     boxes_xyxy: NDArray[np.float32] | None
     points_xy: NDArray[np.float32]
@@ -174,51 +189,60 @@ def box_as_logits(boxes_xyxy_px: Any, starts_px: Any, low_res_px: float) -> Any:
 
 
 def answer_prompts(
-    slice_shape: tuple[int, int],
-    prompts: Sequence[Prompt],
+    asked: Sequence[tuple[Embedding, Sequence[Prompt]]],
     layout: Layout,
     asking: Asking,
     *,
     together: int,
     answer_all: Callable[[Sequence[Questions]], list[list[MaskPrediction]]],
-) -> list[MaskPrediction]:
-    """Answers to all prompts of one slice, in their order.
+) -> list[list[MaskPrediction]]:
+    """Answers to all prompts of some slices, in their order.
 
     Prompts with the same kinds and number of parts and windows of one size go through the decoder together; nothing is
     padded, so that an answer is the same whatever else was asked.
 
     Args:
-        slice_shape: (rows, columns) of the slice.
-        prompts: boxes and points in pixels of the slice.
-        layout: of the embedding.
+        asked: slices with their prompts, boxes and points in pixels of the slice.
+        layout: of the embeddings.
         asking: how prompts are put to the decoder.
         together: prompts at once at most.
         answer_all: what runs the decoder: batches of questions to the answers of each.
 
     Raises:
-        ValueError: a prompt lies outside the slice.
+        ValueError: a prompt lies outside its slice, or an embedding has another side than the network's.
     """
-    for prompt in prompts:
-        prompt.check_inside(slice_shape)
-    frame = Frame(slice_shape, layout.side_px)
-    questions = [_question(frame, prompt, layout, asking.window_cells) for prompt in prompts]
+    questions = [
+        _question(number, embedding.slice_shape, prompt, layout, asking.window_cells)
+        for number, (embedding, prompts) in enumerate(asked)
+        for prompt in prompts
+    ]
+    for embedding, _ in asked:
+        if embedding.features.shape != layout.shape:
+            raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {layout.shape}")
     batches = _batches(questions, together)
     answered = answer_all([_together([questions[n] for n in batch], layout.stride_px) for batch in batches])
     by_position = dict(zip(chain(*batches), chain(*answered), strict=True))
-    return [by_position[position] for position in range(len(prompts))]
+    answers: list[list[MaskPrediction]] = [[] for _ in asked]
+    for position, question in enumerate(questions):
+        answers[question.slice_number].append(by_position[position])
+    return answers
 
 
-def _question(frame: Frame, prompt: Prompt, layout: Layout, window_cells: int | None) -> Question:
+def _question(
+    number: int, slice_shape: tuple[int, int], prompt: Prompt, layout: Layout, window_cells: int | None
+) -> Question:
+    prompt.check_inside(slice_shape)
+    frame = Frame(slice_shape, layout.side_px)
     box = frame.to_model_xyxy([prompt.box.xyxy])[0] if prompt.box else None
     points = frame.to_model_xy(np.reshape(prompt.points.xy if prompt.points else (), (-1, 2)))
-    return Question(prompt, box, points, window_for(box, points, layout, window_cells))
+    return Question(prompt, number, slice_shape, box, points, window_for(box, points, layout, window_cells))
 
 
 def _batches(questions: Sequence[Question], size: int) -> list[list[int]]:
-    """Positions of questions that can share a forward pass: equal parts and window sides, at most `size` of them."""
-    alike: dict[tuple[bool, int, int], list[int]] = {}
+    """Positions of questions that can share a forward pass: equal parts, windows and slices, at most `size` of them."""
+    alike: dict[tuple[object, ...], list[int]] = {}
     for position, question in enumerate(questions):
-        key = question.box_xyxy is not None, len(question.points_xy), question.window.side
+        key = question.box_xyxy is not None, len(question.points_xy), question.window.side, question.slice_shape
         alike.setdefault(key, []).append(position)
     return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
 
@@ -230,6 +254,8 @@ def _together(questions: Sequence[Question], stride_px: int) -> Questions:
     labels = [question.prompt.points.is_foreground if question.prompt.points else () for question in questions]
     return Questions(
         prompts=tuple(question.prompt for question in questions),
+        slice_numbers=tuple(question.slice_number for question in questions),
+        slice_shape=questions[0].slice_shape,
         windows=tuple(question.window for question in questions),
         boxes_xyxy=(np.stack(boxes) - np.tile(origins, 2)).astype(np.float32) if boxes else None,
         points_xy=points.astype(np.float32),

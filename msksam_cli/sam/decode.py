@@ -30,15 +30,14 @@ from msksam_cli.sam.threads import map_over_cores
 GPU_CHUNK = 64
 
 
-def decode_slice(
-    sam: Sam, embedding: Embedding, prompts: Sequence[Prompt], *, asking: Asking, chunk: int | None = None
-) -> list[MaskPrediction]:
-    """Answers to all prompts of one slice, in their order; see `answer_prompts`.
+def decode_slices(
+    sam: Sam, asked: Sequence[tuple[Embedding, Sequence[Prompt]]], *, asking: Asking, chunk: int | None = None
+) -> list[list[MaskPrediction]]:
+    """Answers to all prompts of some slices, in their order; see `answer_prompts`.
 
     Args:
-        sam: the network whose encoder made the embedding.
-        embedding: the slice.
-        prompts: boxes and points in pixels of the slice.
+        sam: the network whose encoder made the embeddings.
+        asked: slices with their prompts, boxes and points in pixels of the slice.
         asking: how prompts are put to the decoder.
         chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere.
 
@@ -47,18 +46,16 @@ def decode_slice(
         taken off its logits. 0 is the decoder's single answer, 1 to 3 its alternatives for an ambiguous prompt.
 
     Raises:
-        ValueError: a prompt lies outside the slice, or the embedding has another shape than the network's.
+        ValueError: a prompt lies outside its slice, or an embedding has another side than the network's.
     """
     on_cpu = sam.device.type == "cpu"
-    features = _features(sam, embedding)
-    frame = Frame(embedding.slice_shape, sam.image_encoder.img_size)
+    features = [torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device) for embedding, _ in asked]
 
     def answer(questions: Questions) -> list[MaskPrediction]:
-        return _decode_batch(sam, features, frame, questions, asking.box_as_mask)
+        return _answered(sam, [features[number] for number in questions.slice_numbers], questions, asking.box_as_mask)
 
     return answer_prompts(
-        embedding.slice_shape,
-        prompts,
+        asked,
         layout_of(sam),
         asking,
         together=chunk or (1 if on_cpu else GPU_CHUNK),
@@ -135,17 +132,10 @@ def _positions(sam: Sam, cells: int) -> Tensor:
     return _positions_of(sam.prompt_encoder.pe_layer, cells, sam.device)
 
 
-def _features(sam: Sam, embedding: Embedding) -> Tensor:
-    expected = (sam.prompt_encoder.embed_dim, *sam.prompt_encoder.image_embedding_size)
-    if embedding.features.shape != expected:
-        raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {expected}")
-    return torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device)
-
-
-def _decode_batch(
-    sam: Sam, features: Tensor, frame: Frame, questions: Questions, box_as_mask: bool
-) -> list[MaskPrediction]:
+def _answered(sam: Sam, features: Sequence[Tensor], questions: Questions, box_as_mask: bool) -> list[MaskPrediction]:
+    """Answers to N questions, each with the features (256, h, w) of its slice."""
     layout, windows = layout_of(sam), questions.windows
+    frame = Frame(questions.slice_shape, layout.side_px)
     with torch.inference_mode():
         boxes = None if questions.boxes_xyxy is None else torch.from_numpy(questions.boxes_xyxy).to(sam.device)
         masks = None
@@ -153,7 +143,7 @@ def _decode_batch(
             masks = box_mask_prompt(boxes, windows[0].side * layout.stride_px, windows[0].side * LOW_RES_PER_EMBEDDING)
         low_res, iou_predictions = ask(
             sam,
-            torch.stack([features[:, *window.part()] for window in windows]),
+            torch.stack([one[:, *window.part()] for one, window in zip(features, windows, strict=True)]),
             points=_points(questions, sam.device),
             boxes=boxes,
             mask_prompts=masks,

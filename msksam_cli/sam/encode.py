@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,11 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from msksam_cli.core.cores import cores, cores_with_memory
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault
 from msksam_cli.sam.frame import FRAME_VERSION, Frame
 from msksam_cli.sam.model import Sam
-from msksam_cli.sam.threads import cores, map_over_cores
+from msksam_cli.sam.threads import map_over_cores
 from msksam_cli.sam.vit import is_vit, vit_features
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,7 +75,7 @@ def encode_slices(
         def alone(pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
             return np.asarray(_features(sam, [resized(pixels)], precision).numpy()[0])
 
-        arrays = map_over_cores(alone, slices, batch_size or _cpu_workers(sam))
+        arrays = map_over_cores(alone, slices, batch_size or cores_with_memory(_BYTES_PER_CPU_WORKER))
     else:
         with ThreadPoolExecutor(cores()) as pool:
             launch = _launcher(sam, precision)
@@ -179,13 +179,6 @@ def _launcher(sam: Sam, precision: str) -> Callable[[Sequence[NDArray[np.uint8]]
 
 def _sent(grey: Tensor, device: torch.device) -> Tensor:
     return grey.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else grey.to(device)
-
-
-def _cpu_workers(sam: Sam) -> int:
-    if sam.image_encoder.img_size < 1024 or not hasattr(os, "sysconf"):
-        return cores()
-    free_bytes = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return max(min(cores(), free_bytes // _BYTES_PER_CPU_WORKER), 1)
 
 
 def _shape(pixels: NDArray[np.uint8]) -> tuple[int, int]:

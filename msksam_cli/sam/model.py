@@ -14,14 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from msksam_cli.sam.asking import Asking, box_as_logits
+from msksam_cli.sam.asking import EMBEDDING_CHANNELS, Asking, box_as_logits
 from msksam_cli.sam.vision_shim import import_modeling
 
 modeling = import_modeling()
 
 Sam = Any  # segment_anything.modeling.Sam, an nn.Module; the package carries no types
 
-EMBEDDING_CHANNELS = 256
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 

@@ -21,10 +21,10 @@ from torch.export import Dim
 from torch.onnx import ONNXProgram
 
 from msksam_cli.errors import UsageError
-from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING
+from msksam_cli.sam.asking import EMBEDDING_CHANNELS, LOW_RES_PER_EMBEDDING
 from msksam_cli.sam.decode import layout_of
 from msksam_cli.sam.mask_decoder import predict_masks
-from msksam_cli.sam.model import EMBEDDING_CHANNELS, Sam
+from msksam_cli.sam.model import Sam
 from msksam_cli.sam.onnx_network import (
     DECODER_INPUTS,
     DECODER_OUTPUTS,

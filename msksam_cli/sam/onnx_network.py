@@ -14,6 +14,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
+from msksam_cli.core.cores import cores, cores_with_memory, spread_over_cores
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, ModelError, UsageError
@@ -27,7 +28,6 @@ from msksam_cli.sam.asking import (
     answer_prompts,
     box_as_logits,
 )
-from msksam_cli.sam.cores import cores, cores_with_memory, spread_over_cores
 from msksam_cli.sam.frame import Frame
 
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("slices", "resized_shapes"), ("embeddings",)
@@ -152,31 +152,30 @@ class OnnxNetwork:
         batches = [slices[start : start + size] for start in range(0, len(slices), size)]
         return [embedding for batch in batches for embedding in self._encode_batch(batch)]
 
-    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
-        """Candidate masks for every prompt of one slice, in their order, at the slice's own size, above 0 inside.
+    def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
+        """Candidate masks for every prompt of some slices, in their order, at each slice's own size, above 0 inside.
 
         Raises:
-            ValueError: a prompt lies outside the slice, or the embedding has another shape than the network's.
+            ValueError: a prompt lies outside its slice, or an embedding has another side than the network's.
             EnvironmentFault: the device fails.
         """
         on_cpu = self.device == "cpu"
-        expected = (self.decoder.get_inputs()[0].shape[1], self.model.cells, self.model.cells)
-        if embedding.features.shape != expected:
-            raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {expected}")
-        features = embedding.features.astype(np.float32)
-        frame = Frame(embedding.slice_shape, self.image_side_px)
+        features = [embedding.features.astype(np.float32) for embedding, _ in asked]
 
         def answer(questions: Questions) -> list[MaskPrediction]:
-            return self._answer(features, frame, questions)
+            return self._answer([features[number] for number in questions.slice_numbers], questions)
 
         return answer_prompts(
-            embedding.slice_shape,
-            prompts,
+            asked,
             self.model.layout,
             self.model.asking,
             together=1 if on_cpu else _GPU_PROMPTS,
             answer_all=lambda batches: spread_over_cores(answer, batches, None if on_cpu else 1),
         )
+
+    def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
+        """Candidate masks for every prompt of one slice, see `decode_slices`."""
+        return self.decode_slices([(embedding, prompts)])[0]
 
     def _encode_batch(self, slices: Sequence[NDArray[np.uint8]]) -> list[Embedding]:
         shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in slices]
@@ -189,9 +188,9 @@ class OnnxNetwork:
         (features,) = self._run(self.encoder, ENCODER_OUTPUTS, (images, resized_shapes))
         return [Embedding(one.astype(np.float16), shape) for one, shape in zip(features, shapes, strict=True)]
 
-    def _answer(self, features: NDArray[np.float32], frame: Frame, questions: Questions) -> list[MaskPrediction]:
-        windows = questions.windows
-        parts = np.stack([features[:, *window.part()] for window in windows])
+    def _answer(self, features: Sequence[NDArray[np.float32]], questions: Questions) -> list[MaskPrediction]:
+        windows, frame = questions.windows, Frame(questions.slice_shape, self.image_side_px)
+        parts = np.stack([one[:, *window.part()] for one, window in zip(features, windows, strict=True)])
         mask_input, has_mask_input = self._mask_prompts(questions)
         inputs = (parts, *sparse_prompts(questions), mask_input, has_mask_input)
         low_res, scores = self._run(self.decoder, DECODER_OUTPUTS, inputs)

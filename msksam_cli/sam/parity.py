@@ -48,8 +48,9 @@ def measure_parity(
     found = []
     for shape, ours, theirs in zip(shapes, reference.encode(slices), other.encode(slices), strict=True):
         prompts = parity_prompts(shape)
+        asked = list(prompts.values())
         answers = zip(
-            reference.decode(ours, list(prompts.values())), other.decode(theirs, list(prompts.values())), strict=True
+            reference.decode_slices([(ours, asked)])[0], other.decode_slices([(theirs, asked)])[0], strict=True
         )
         distance = _relative_distance(ours, theirs)
         found += [_parity(kind, *pair, distance) for kind, pair in zip(prompts, answers, strict=True)]

@@ -14,7 +14,7 @@ from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, UsageError
 from msksam_cli.sam.asking import Asking
-from msksam_cli.sam.decode import decode_slice
+from msksam_cli.sam.decode import decode_slices
 from msksam_cli.sam.encode import encode_slices, encoder_sha256
 from msksam_cli.sam.model import Architecture, Sam
 
@@ -62,9 +62,13 @@ class Model:
         """
         return encode_slices(self.sam, slices, precision=self.precision, batch_size=batch_size)
 
+    def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
+        """Candidate masks for every prompt of some slices, in their order, at each slice's own size."""
+        return decode_slices(self.sam, asked, asking=self.asking)
+
     def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
-        """Candidate masks for every prompt of one slice, in their order, at the slice's own size."""
-        return decode_slice(self.sam, embedding, prompts, asking=self.asking)
+        """Candidate masks for every prompt of one slice, see `decode_slices`."""
+        return self.decode_slices([(embedding, prompts)])[0]
 
 
 def make_model(

@@ -14,7 +14,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-EMBEDDING_CHANNELS = 256
+from msksam_cli.sam.asking import EMBEDDING_CHANNELS
+
 STRIDE_PX = 4
 _NORM_GROUPS = 8
 

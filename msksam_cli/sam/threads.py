@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 
-from msksam_cli.sam.cores import cores, spread_over_cores
+from msksam_cli.core.cores import cores, spread_over_cores
 
 __all__ = ["cores", "map_over_cores"]
 

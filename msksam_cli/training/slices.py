@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from msksam_cli.atlas.priors import THIN_GROUPS
-from msksam_cli.core.slicing import intensity_window, plane_axes, slice_uint8, take_slice
+from msksam_cli.core.slicing import plane_axes, slice_uint8, take_slice
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.sam.frame import Frame
@@ -60,7 +60,7 @@ def training_slices(
         low_res_side: side L of the decoder's low-res masks.
         most: most slices; 0 takes all.
     """
-    axis, window = volume.grid.slice_axis, intensity_window(volume.intensities)
+    axis, window = volume.grid.slice_axis, volume.window
     rows, columns = plane_axes(axis)
     spacing_mm = volume.grid.spacing_mm
     pixel_mm = float(np.sqrt(spacing_mm[rows] * spacing_mm[columns]))

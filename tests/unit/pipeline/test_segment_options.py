@@ -10,8 +10,8 @@ from msksam_cli.pipeline.segment_options import (
     PROMPT_KINDS,
     SegmentOptions,
     chosen_form,
-    parse_batch_size,
     parse_shard,
+    parse_size,
 )
 
 
@@ -72,11 +72,19 @@ def test_a_shard_is_two_whole_numbers(text):
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "many", "", "²"])
-def test_a_batch_size_is_auto_or_a_number_above_0(text):
-    assert parse_batch_size("auto") is None
-    assert parse_batch_size("16") == 16
+def test_a_size_is_auto_or_a_number_above_0(text):
+    assert parse_size("auto", "batch size") is None
+    assert parse_size("16", "batch size") == 16
     with pytest.raises(UsageError, match="cannot read batch size"):
-        parse_batch_size(text)
+        parse_size(text, "batch size")
+
+
+def test_an_encode_size_is_a_number_or_that_of_the_slices():
+    assert [_options(encode_size=size).encode_size for size in (None, 256, "slice")] == [None, 256, "slice"]
+    with pytest.raises(UsageError, match="unknown encode size 'small'"):
+        _options(encode_size="small")
+    with pytest.raises(UsageError, match="exported models see slices at one size"):
+        _options(encode_size=256, runtime="onnx")
 
 
 def test_one_form_can_be_chosen_and_not_both():

@@ -10,7 +10,7 @@ import torch
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.sam.asking import Asking, Layout, Window, window_for
-from msksam_cli.sam.decode import ask, decode_slice, spread
+from msksam_cli.sam.decode import ask, decode_slices, spread
 from msksam_cli.sam.model import build_sam
 from msksam_cli.sam.runtime import Model
 
@@ -78,7 +78,9 @@ def test_what_is_embedded_far_from_a_small_box_does_not_change_its_answer(
     prompt = Prompt(1, 0, box=Box((60, 40, 120, 90)), points=Points(((80.0, 60.0),), (True,)))
     (near,), (same,) = (small.decode(one, [prompt]) for one in (embedding, other))
     np.testing.assert_array_equal(near.logits, same.logits)
-    (first,), (second,) = (decode_slice(small.sam, one, [prompt], asking=Asking(True)) for one in (embedding, other))
+    [(first,), (second,)] = decode_slices(
+        small.sam, [(one, [prompt]) for one in (embedding, other)], asking=Asking(True)
+    )
     assert np.abs(first.logits - second.logits).max() > 1e-3
 
 

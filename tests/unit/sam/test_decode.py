@@ -8,7 +8,7 @@ import pytest
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.sam.asking import Asking
-from msksam_cli.sam.decode import decode_slice
+from msksam_cli.sam.decode import decode_slices
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
@@ -79,7 +79,7 @@ def test_the_small_model_is_told_the_box_as_a_mask_too(small: Model, blobs: Slic
     (embedding,) = small.encode([blobs((90, 90))])
     prompt = prompts_for((90, 90))["box"]
     (with_mask,) = small.decode(embedding, [prompt])
-    (without,) = decode_slice(small.sam, embedding, [prompt], asking=Asking(box_as_mask=False))
+    (without,) = decode_slices(small.sam, [(embedding, [prompt])], asking=Asking(box_as_mask=False))[0]
     assert np.abs(with_mask.logits - without.logits).max() > 1e-3
 
 
@@ -110,3 +110,18 @@ def test_a_mask_threshold_is_taken_off_every_logit(
     (shifted,) = small.decode(embedding, [prompt])
     np.testing.assert_allclose(shifted.logits, plain.logits + 0.75, atol=1e-5)
     np.testing.assert_array_equal(shifted.iou_predictions, plain.iou_predictions)
+
+
+def test_prompts_of_several_slices_together_are_answered_as_one_by_one(small: Model, blobs: Slices) -> None:
+    shapes = [(257, 320), (384, 384), (257, 320)]
+    embeddings = small.encode([blobs(shape, seed) for seed, shape in enumerate(shapes)])
+    asked = [(one, list(prompts_for(shape).values())) for one, shape in zip(embeddings, shapes, strict=True)]
+    asked[1] = (embeddings[1], [])
+    for chunk in (None, 5):
+        together = decode_slices(small.sam, asked, asking=small.asking, chunk=chunk)
+        assert [len(answers) for answers in together] == [4, 0, 4]
+        for answers, (embedding, prompts) in zip(together, asked, strict=True):
+            for answer, alone, prompt in zip(answers, small.decode(embedding, prompts), prompts, strict=True):
+                assert answer.prompt is prompt
+                np.testing.assert_allclose(answer.logits, alone.logits, atol=1e-4)
+    assert np.abs(together[0][0].logits - together[2][0].logits).max() > 1e-2

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from msksam_cli.sam.cores import cores_with_memory
+from msksam_cli.core.cores import cores_with_memory
 from msksam_cli.sam.threads import cores, map_over_cores
 
 

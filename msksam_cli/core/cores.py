@@ -24,6 +24,11 @@ def cores_with_memory(bytes_each: int) -> int:
     return max(min(cores(), free_bytes // bytes_each), 1)
 
 
+def few_cores() -> int:
+    """How many cores work is spread over whose every item takes much memory."""
+    return min(cores(), 8)
+
+
 def spread_over_cores(
     function: Callable[[_Item], _Result],
     items: Sequence[_Item],

@@ -1,0 +1,100 @@
+"""Results of expensive steps on disk, by what they were computed from: `<root>/results/<two hex digits>/<key>.kept`.
+
+An entry is a sha256 and the bytes it belongs to, so that a reader takes nothing that was damaged; a damaged entry is
+deleted and computed again. Entries appear by rename: nothing here needs a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from msksam_cli.errors import CacheError, EnvironmentFault
+from msksam_cli.io.atomic import write_atomic
+
+_FOLDER, _SUFFIX = "results", ".kept"
+_HASH_BYTES = 32
+_HINT = "Choose another folder with --cache, or use --no-cache"
+
+
+class ResultStore:
+    """Bytes by key, in a folder beside the embeddings.
+
+    Args:
+        root: folder of the cache; created by the first `put`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path_of(self, key: str) -> Path:
+        """Where the entry of a key, a hex digest, is or would be."""
+        return self.root / _FOLDER / key[:2] / (key + _SUFFIX)
+
+    def get(self, key: str) -> bytes | None:
+        """The bytes, verified; None when there are none. A damaged entry is deleted.
+
+        Raises:
+            CacheError: an entry is there and cannot be read.
+        """
+        path = self.path_of(key)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CacheError(f"cache entry {path.name[:12]}… cannot be read: {error.strerror}", _HINT) from error
+        if not _is_intact(content):
+            path.unlink(missing_ok=True)
+            return None
+        _mark_used(path)
+        return content[_HASH_BYTES:]
+
+    def put(self, key: str, content: bytes) -> None:
+        """Keep bytes; a second put of the same key replaces the first.
+
+        Raises:
+            CacheError: the folder cannot be written or the disk is full.
+        """
+        digest = hashlib.sha256(content).digest()
+        try:
+            write_atomic(self.path_of(key), lambda stream: stream.write(digest + content))
+        except EnvironmentFault as error:
+            raise CacheError(f"cache of results: {error.message}", _HINT) from error
+
+    def sizes(self) -> list[int]:
+        """Bytes of every entry."""
+        return [path.stat().st_size for path in self._entries()]
+
+    def remove_broken(self) -> int:
+        """Read every entry and delete those that are damaged; return how many that were."""
+        broken = [path for path in self._entries() if not _is_intact(path.read_bytes())]
+        for path in broken:
+            path.unlink(missing_ok=True)
+        return len(broken)
+
+    def prune(self, max_age_s: float | None) -> list[int]:
+        """Remove entries not used for so long, all of them when None; return their sizes in bytes."""
+        now = time.time()
+        old = [path for path in self._entries() if max_age_s is None or now - path.stat().st_mtime > max_age_s]
+        sizes = [path.stat().st_size for path in old]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return sizes
+
+    def _entries(self) -> Iterator[Path]:
+        return (self.root / _FOLDER).glob(f"??/*{_SUFFIX}")
+
+
+def _is_intact(content: bytes) -> bool:
+    return hashlib.sha256(content[_HASH_BYTES:]).digest() == content[:_HASH_BYTES]
+
+
+def _mark_used(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError:
+        return  # a cache that may only be read is still a cache

@@ -1,0 +1,43 @@
+"""The network that a run segments with: by runtime, and by the side at which a volume's slices are encoded."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from msksam_cli.core.slicing import plane_axes
+from msksam_cli.core.volume import Volume
+from msksam_cli.network import Network
+from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.segment_options import SegmentOptions
+
+
+@lru_cache(maxsize=4)
+def load_network(options: SegmentOptions, side_px: int | None = None) -> Network:
+    """The network that options ask for, loaded once.
+
+    Args:
+        options: of the run.
+        side_px: side at which slices are encoded; when None the one the options name, or the network's own.
+
+    Raises:
+        UsageError: an unknown model, device or precision, or a side the network cannot have.
+        EnvironmentFault: the device or the runtime is not there.
+        ModelError: the checkpoint is missing, changed or damaged, or was not exported.
+    """
+    if options.runtime == "onnx":
+        from msksam_cli.pipeline.onnx_models import load_onnx_network
+
+        return load_onnx_network(options.model, options.device)
+    named = options.encode_size if isinstance(options.encode_size, int) else None
+    return load_model(options.model, device=options.device, precision=options.precision, image_side_px=side_px or named)
+
+
+def network_for(volume: Volume, options: SegmentOptions, own: Network) -> Network:
+    """The network that encodes a volume's slices: `own`, or where asked the same at the slices' own size."""
+    if options.encode_size != "slice":
+        return own
+    from msksam_cli.sam.resize import side_for
+
+    rows, columns = (volume.grid.shape[axis] for axis in plane_axes(volume.grid.slice_axis))
+    side_px = side_for((rows, columns), own.image_side_px)
+    return own if side_px == own.image_side_px else load_network(options, side_px)
