@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -34,6 +33,7 @@ from numpy.typing import NDArray
 from parity import random_model, slice_of
 from torch.utils.flop_counter import FlopCounterMode
 
+from msksam_cli.core.cores import spread_over_cores
 from msksam_cli.embeddings import EmbeddingKey
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.tables import aligned_text
@@ -155,7 +155,9 @@ def measured(variant: Variant, options: argparse.Namespace) -> Figures:
     return {"wall": wall / len(slices), "cpu": cpu / len(slices), "peak": peak_mb(options.device)}
 
 
-def encoder_of(variant: Variant, sam: Sam, store: DiskStore) -> Callable[[Sequence[Pixels]], list[Features]]:
+def encoder_of(
+    variant: Variant, sam: Sam, store: DiskStore
+) -> Callable[[Sequence[Pixels]], Sequence[NDArray[np.floating]]]:
     """Slices to features, as a variant does it; they lie in the computer's memory when it returns."""
     precision = variant.precision
     if precision is None:
@@ -176,17 +178,18 @@ def encoder_of(variant: Variant, sam: Sam, store: DiskStore) -> Callable[[Sequen
         embeddings = encode_slices(sam, slices, precision=precision)
         if variant.cached:
             keys = [EmbeddingKey.of_slice(pixels, "benchmark", "benchmark", precision) for pixels in slices]
-            with ThreadPoolExecutor(WRITERS) as pool:
-                list(pool.map(store.put, keys, embeddings))
-        return [embedding.features.astype(np.float32) for embedding in embeddings]
+            spread_over_cores(lambda pair: store.put(*pair), list(zip(keys, embeddings, strict=True)), WRITERS)
+        return [embedding.features for embedding in embeddings]
 
     return own
 
 
-def exact(variant: Variant, sam: Sam, encode: Callable[[Sequence[Pixels]], list[Features]], pixels: Pixels) -> Features:
+def exact(
+    variant: Variant, sam: Sam, encode: Callable[[Sequence[Pixels]], Sequence[NDArray[np.floating]]], pixels: Pixels
+) -> Features:
     """Features of a slice before they are rounded to what the cache keeps."""
     if variant.precision is None:
-        return encode([pixels])[0]
+        return np.asarray(encode([pixels])[0], dtype=np.float32)
     with torch.inference_mode():
         images = model_input(sam, [Frame(SHAPE, sam.image_encoder.img_size).resize(pixels)])
         return np.asarray(embed_images(sam, images, variant.precision).float().cpu().numpy()[0])
@@ -214,11 +217,12 @@ def peak_text(options: argparse.Namespace, variants: Sequence[Variant], runs: Se
     """The encoder alone on images that lie on the GPU, in bf16, and its share of the measured matrix peak."""
     sam = random_model(options.arch, options.device).sam
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        sam.image_encoder(torch.zeros((1, 3, 1024, 1024), device=options.device))
+        side_px = sam.image_encoder.img_size
+        sam.image_encoder(torch.zeros((1, 3, side_px, side_px), device=options.device))
     flops = counter.get_total_flops()
     square = torch.randn((8192, 8192), device=options.device, dtype=torch.bfloat16)
     peak = 2 * 8192**3 / seconds_on_gpu(lambda: square @ square)
-    pixels = [Frame(SHAPE, 1024).resize(slice_of(SHAPE))]
+    pixels = [Frame(SHAPE, side_px).resize(slice_of(SHAPE))]
     lines = [f"{flops / 1e9:.0f} GFLOP a slice; 8192² bf16 product {peak / 1e12:.0f} TFLOP/s"]
     with torch.inference_mode():
         for batch in (1, 4, 8, 16, 32):

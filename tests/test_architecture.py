@@ -40,11 +40,12 @@ HOMES = {
     "SimpleITK": ("atlas/placement.py", "io/*"),
     "typer": ("app.py", "options.py", "commands/*"),
     "onnxruntime": ("sam/*",),
+    "openvino": ("sam/openvino_encoder.py",),
     "surface_distance": (),
     "matplotlib": (),
 }
 FRONT = ("app.py", "options.py", "commands/*")
-HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "pydicom", "dicom2nifti", "numpy", "onnxruntime", "PIL", "tqdm"}
+HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "pydicom", "dicom2nifti", "numpy", "onnxruntime", "openvino", "PIL", "tqdm"}
 BROAD = {"Exception", "BaseException"}
 # The worker that decodes other people's DICOM, and the study loop, answer for whatever happens inside.
 MAY_CATCH_BROADLY = ("io/dicom_worker.py", "pipeline/segment.py")

@@ -20,7 +20,7 @@ import msksam_cli
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-HEAVY = ("torch", "scipy", "nibabel", "SimpleITK", "pydicom", "onnxruntime")
+HEAVY = ("torch", "scipy", "nibabel", "SimpleITK", "pydicom", "onnxruntime", "openvino")
 HELP_LIMIT_S = 0.4
 PLATFORMS = (
     {"platform_system": "Linux", "platform_machine": "x86_64"},

@@ -21,7 +21,7 @@ def segment(
     prompt_kind: Annotated[str, typer.Option(help="auto, box, point or box+point.")] = "auto",
     device: DeviceOption = "auto",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="auto, torch, or onnx for exported models.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="auto, torch, openvino, or onnx for exported models.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="auto, or slices encoded at once.")] = "auto",
     encode_size: Annotated[
         str, typer.Option(help="auto, slice, or the side in pixels slices are encoded at.")

@@ -1,5 +1,7 @@
 """The one way msksam writes: a temporary file in the same folder, fsync, rename, fsync of the folder.
 
+Entries of caches do without fsync: what a crash leaves of them is recognised by its hash.
+
 A reader therefore sees the old file, the new file or none, never a part; a crash leaves at most a file whose name
 starts with `TEMPORARY_PREFIX`, which `clean_temporaries` removes.
 """
@@ -29,10 +31,15 @@ _LONGEST_ENDING = 16
 
 
 @contextlib.contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
+def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `target`; on success it becomes `target`, on any exception it is removed.
 
     The temporary keeps the target's suffixes, for writers that choose a format by name.
+
+    Args:
+        target: the file to write.
+        durable: wait until the disk has it. Only what carries its own hash, and can be computed again if the machine
+            goes down, need not.
 
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
@@ -47,11 +54,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if durable:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, target)
-        _sync_folder(target.parent)
+        if durable:
+            _sync_folder(target.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _fault(error, target) from error
@@ -92,13 +101,13 @@ def atomic_folder(target: Path, seal: str) -> Iterator[Path]:
             target.rmdir()
 
 
-def write_atomic(target: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a binary stream that becomes `target` when it returns.
+def write_atomic(target: Path, write: Callable[[BinaryIO], object], *, durable: bool = True) -> None:
+    """Let `write` fill a binary stream that becomes `target` when it returns; `durable` as for `atomic_path`.
 
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
     """
-    with atomic_path(target) as temporary, temporary.open("wb") as stream:
+    with atomic_path(target, durable=durable) as temporary, temporary.open("wb") as stream:
         write(stream)
         stream.flush()
 

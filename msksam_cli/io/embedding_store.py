@@ -101,7 +101,7 @@ class DiskStore:
         """
         content = dump_entry(key, embedding)
         try:
-            write_atomic(self.path_of(key), lambda stream: stream.write(content))
+            write_atomic(self.path_of(key), lambda stream: stream.write(content), durable=False)
         except EnvironmentFault as error:
             raise CacheError(f"embedding cache: {error.message}", _HINT) from error
 

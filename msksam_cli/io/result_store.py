@@ -61,7 +61,7 @@ class ResultStore:
         """
         digest = hashlib.sha256(content).digest()
         try:
-            write_atomic(self.path_of(key), lambda stream: stream.write(digest + content))
+            write_atomic(self.path_of(key), lambda stream: stream.write(digest + content), durable=False)
         except EnvironmentFault as error:
             raise CacheError(f"cache of results: {error.message}", _HINT) from error
 

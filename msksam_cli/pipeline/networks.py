@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 from msksam_cli.core.slicing import plane_axes
 from msksam_cli.core.volume import Volume
+from msksam_cli.io.resources import cache_folder
 from msksam_cli.network import Network
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.segment_options import SegmentOptions
@@ -28,8 +30,28 @@ def load_network(options: SegmentOptions, side_px: int | None = None) -> Network
         from msksam_cli.pipeline.onnx_models import load_onnx_network
 
         return load_onnx_network(options.model, options.device)
-    named = options.encode_size if isinstance(options.encode_size, int) else None
-    return load_model(options.model, device=options.device, precision=options.precision, image_side_px=side_px or named)
+    side_px = side_px or (options.encode_size if isinstance(options.encode_size, int) else None)
+    if options.runtime == "openvino":
+        from msksam_cli.pipeline.openvino_models import load_openvino_network
+
+        return load_openvino_network(
+            options.model,
+            device=options.device,
+            precision=options.precision,
+            image_side_px=side_px,
+            keep_in=_openvino_folder(options),
+        )
+    model = load_model(options.model, device=options.device, precision=options.precision, image_side_px=side_px)
+    if options.runtime == "torch":
+        return model
+    from msksam_cli.pipeline.openvino_models import with_fastest_encoder
+
+    return with_fastest_encoder(model, options.precision, _openvino_folder(options))
+
+
+def _openvino_folder(options: SegmentOptions) -> Path | None:
+    """Where translated encoders are kept: `openvino` in the cache, nowhere without one."""
+    return (options.cache or cache_folder()) / "openvino" if options.use_cache else None
 
 
 def network_for(volume: Volume, options: SegmentOptions, own: Network) -> Network:

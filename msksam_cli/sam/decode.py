@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
@@ -150,11 +151,17 @@ def _answered(sam: Sam, features: Sequence[Tensor], questions: Questions, box_as
         )
         whole = spread(low_res, windows, layout.cells)
         logits = sam.postprocess_masks(whole, frame.resized_shape, frame.slice_shape) - sam.mask_threshold
-        answers, scores = logits.cpu().numpy(), iou_predictions.cpu().numpy()
-    return [
-        MaskPrediction(answers[n].astype(np.float32), scores[n].astype(np.float32), prompt)
-        for n, prompt in enumerate(questions.prompts)
-    ]
+        answers, scores = _on_host(logits.float()), _on_host(iou_predictions.float())
+    return [MaskPrediction(answers[n], scores[n], prompt) for n, prompt in enumerate(questions.prompts)]
+
+
+def _on_host(values: Tensor) -> NDArray[np.float32]:
+    """The values in the computer's memory; from a GPU through pinned memory, which is several times faster."""
+    if not values.is_cuda:
+        return np.asarray(values.cpu().numpy())
+    host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
+    host.copy_(values)
+    return np.asarray(host.numpy())
 
 
 def _points(questions: Questions, device: torch.device) -> tuple[Tensor, Tensor] | None:

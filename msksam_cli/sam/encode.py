@@ -79,7 +79,8 @@ def encode_slices(
     else:
         with ThreadPoolExecutor(cores()) as pool:
             launch = _launcher(sam, precision)
-            arrays = list(in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH))
+            features = in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH)
+            arrays = list(pool.map(np.array, features))  # out of memory that belongs to the device's driver
     return [Embedding(array, _shape(pixels)) for array, pixels in zip(arrays, slices, strict=True)]
 
 
@@ -170,7 +171,7 @@ def _launcher(sam: Sam, precision: str) -> Callable[[Sequence[NDArray[np.uint8]]
 
         def wait() -> NDArray[np.float16]:
             done.synchronize()
-            return host.numpy().copy()
+            return np.asarray(host.numpy())
 
         return Launched(wait)
 

@@ -20,7 +20,7 @@ _SCORES_AT_ONCE = 2**18  # 1 MiB in single precision: what a core keeps near
 _TOKENS_AT_ONCE = 512
 _WIDTH_STEP = 8
 
-Standing = tuple[Tensor, Tensor]
+ByOffset = tuple[Tensor, Tensor]
 
 
 def is_vit(encoder: object) -> bool:
@@ -60,24 +60,19 @@ def _patches(convolution: Any, images: Tensor) -> Tensor:
 def _attended(attention: Any, x: Tensor, window: int) -> Tensor:
     """Self-attention (B, H, W, C) of normed tokens (B, H, W, C), within windows where `window` is not 0."""
     batch, height, width, channels = x.shape
-    grid = (window, window) if window else (height, width)
     qkv = attention.qkv(x).flatten(1, 2)  # (B, H · W, 3C)
     if window:
         places, padding = _window_places(height, width, window, x.device)
         in_windows = qkv.new_empty((batch, len(places) + len(padding), 3 * channels))
-        in_windows[:, places] = qkv
+        in_windows.index_copy_(1, places, qkv)
         in_windows[:, padding] = attention.qkv.bias.to(qkv.dtype)
         qkv = in_windows.view(-1, window * window, 3 * channels)
     q, k, v = qkv.unflatten(2, (3, attention.num_heads, -1)).unbind(2)  # (B', S, heads, d)
-    relative = import_modeling().image_encoder.get_rel_pos
-    standing = (
-        relative(grid[0], grid[0], attention.rel_pos_h).to(q.dtype),
-        relative(grid[1], grid[1], attention.rel_pos_w).to(q.dtype),
-    )
+    by_offset = attention.rel_pos_h.flip(0).to(q.dtype), attention.rel_pos_w.flip(0).to(q.dtype)
     attend = attend_in_pieces if x.device.type == "cpu" else attend_fused
-    out = attend(q, k, v, standing, attention.scale).flatten(2).view(batch, -1, channels)
+    out = attend(q, k, v, by_offset, attention.scale).flatten(2).view(batch, -1, channels)
     if window:
-        out = out[:, places]
+        out = out.index_select(1, places)
     projected: Tensor = attention.proj(out)
     return projected.view(x.shape)
 
@@ -95,7 +90,7 @@ def _window_places(height: int, width: int, window: int, device: torch.device) -
     return places, is_padding.nonzero()[:, 0]
 
 
-def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale: float) -> Tensor:
+def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, by_offset: ByOffset, scale: float) -> Tensor:
     """softmax(scale · q kᵀ + bias) v, some queries of some heads at a time.
 
     A query adds to its score with a key its product with what their difference in rows stands for, and the same for
@@ -105,18 +100,19 @@ def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale:
         q: (B, S, heads, d) queries of a grid of h rows and w columns, S = h · w.
         k: (B, S, heads, d) keys.
         v: (B, S, heads, d) values.
-        standing: (h, h, d) what a query's row and a key's row stand for, and (w, w, d) the same for columns.
+        by_offset: (2h − 1, d) what it stands for that a key lies −(h − 1) … h − 1 rows below a query, and (2w − 1, d)
+            the same for columns to the right.
         scale: of the products of queries and keys.
 
     Returns:
         (B, S, heads, d).
     """
-    (batch, tokens, heads, width), (rows, columns) = q.shape, (len(one) for one in standing)
+    (batch, tokens, heads, width), (rows, columns) = q.shape, _grid_shape(by_offset)
     biases: tuple[Tensor, ...] = ()
     if rows + columns <= width:
-        q, k = lengthened(q, k, standing, scale)
+        q, k = lengthened(q, k, by_offset, scale)
     else:
-        biases = tuple(_heads_first(bias) for bias in position_bias(q, standing))
+        biases = tuple(_heads_first(bias) for bias in position_bias(q, by_offset))
     q, k, v = _heads_first(q * scale), _heads_first(k), _heads_first(v)
     together = max(_SCORES_AT_ONCE // tokens**2, 1)
     queries = max(min(_SCORES_AT_ONCE // tokens, tokens), 1)
@@ -133,41 +129,53 @@ def attend_in_pieces(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale:
     return out.view(batch, heads, tokens, -1).transpose(1, 2)
 
 
-def attend_fused(q: Tensor, k: Tensor, v: Tensor, standing: Standing, scale: float) -> Tensor:
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, by_offset: ByOffset, scale: float) -> Tensor:
     """The same by torch's fused kernels, which take no such bias; arguments and result as for `attend_in_pieces`."""
-    q, k = lengthened(q, k, standing, scale)
+    q, k = lengthened(q, k, by_offset, scale)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     return functional.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2)
 
 
-def lengthened(q: Tensor, k: Tensor, standing: Standing, scale: float) -> tuple[Tensor, Tensor]:
+def lengthened(q: Tensor, k: Tensor, by_offset: ByOffset, scale: float) -> tuple[Tensor, Tensor]:
     """Queries and keys (B, S, heads, D) whose scaled products are the scores; arguments as for `attend_in_pieces`.
 
     A query is lengthened by its bias for every row and column, a key by a 1 at its own row and at its own column, and
     both by noughts up to a width that kernels like.
     """
-    by_row, by_column = standing
-    rows, columns = len(by_row), len(by_column)
+    rows, columns = _grid_shape(by_offset)
     spare = q.new_zeros((1, 1, 1, -(q.shape[3] + rows + columns) % _WIDTH_STEP))
     own_row = torch.eye(rows, dtype=q.dtype, device=q.device).repeat_interleave(columns, dim=0)
     own_column = torch.eye(columns, dtype=q.dtype, device=q.device).repeat(rows, 1)
     place = torch.cat([own_row, own_column], dim=1)[None, :, None]
     wide = q.shape[:3]
-    biases = position_bias(q, (by_row / scale, by_column / scale))
+    biases = position_bias(q, (by_offset[0] / scale, by_offset[1] / scale))
     return (
         torch.cat([q, *biases, spare.expand(*wide, -1)], dim=3),
         torch.cat([k, place.expand(*wide, -1), spare.expand(*wide, -1)], dim=3),
     )
 
 
-def position_bias(q: Tensor, standing: Standing) -> tuple[Tensor, Tensor]:
-    """What queries (B, S, heads, d) add for a key's row (B, S, heads, h) and for its column (B, S, heads, w)."""
-    by_row, by_column = standing
-    on_grid = q.reshape(len(q), len(by_row), len(by_column), *q.shape[2:])
-    return (
-        torch.einsum("byxnd,ykd->byxnk", on_grid, by_row).flatten(1, 2),
-        torch.einsum("byxnd,xkd->byxnk", on_grid, by_column).flatten(1, 2),
-    )
+def position_bias(q: Tensor, by_offset: ByOffset) -> tuple[Tensor, Tensor]:
+    """What queries (B, S, heads, d) add for a key's row (B, S, heads, h) and for its column (B, S, heads, w).
+
+    One product gives what each query adds for every offset; those that occur for a query are neighbours in memory, and
+    begin one further for each row, or column, that it lies higher, or further left.
+    """
+    rows, columns = _grid_shape(by_offset)
+    batch, _, heads, _ = q.shape
+    down, right = (functional.linear(q, one) for one in by_offset)  # (B, S, heads, 2h − 1), (B, S, heads, 2w − 1)
+    shape, steps = (batch, rows, columns, heads), (rows * columns, columns, 1)
+    biases = []
+    for added, length, moving in ((down, rows, 1), (right, columns, 2)):
+        strides = [step * heads * (2 * length - 1) for step in steps]
+        strides[moving] -= 1
+        view = added.contiguous().as_strided((*shape, length), (*strides, 2 * length - 1, 1), length - 1)
+        biases.append(view.flatten(1, 2))
+    return biases[0], biases[1]
+
+
+def _grid_shape(by_offset: ByOffset) -> tuple[int, int]:
+    return (len(by_offset[0]) + 1) // 2, (len(by_offset[1]) + 1) // 2
 
 
 def _heads_first(values: Tensor) -> Tensor:

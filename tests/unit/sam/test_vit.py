@@ -77,12 +77,12 @@ def test_attention_is_softmax_of_products_and_bias(attend, rows: int, columns: i
     torch.manual_seed(2)
     tokens, scale = rows * columns, 0.3
     q, k, v = torch.randn(3, 2, tokens, 3, width)
-    by_row, by_column = torch.randn(rows, rows, width), torch.randn(columns, columns, width)
+    down, right = torch.randn(2 * rows - 1, width), torch.randn(2 * columns - 1, width)
     row, column = torch.arange(tokens) // columns, torch.arange(tokens) % columns
-    standing = by_row[row][:, row] + by_column[column][:, column]
+    standing = down[row[None] - row[:, None] + rows - 1] + right[column[None] - column[:, None] + columns - 1]
     scores = scale * torch.einsum("bsnd,btnd->bnst", q, k) + torch.einsum("bsnd,std->bnst", q, standing)
     wanted = torch.einsum("bnst,btnd->bsnd", torch.softmax(scores, dim=-1), v)
-    torch.testing.assert_close(attend(q, k, v, (by_row, by_column), scale), wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(attend(q, k, v, (down, right), scale), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_only_segment_anythings_transformer_is_taken_for_one() -> None:
