@@ -45,7 +45,8 @@ HOMES = {
     "matplotlib": (),
 }
 FRONT = ("app.py", "options.py", "commands/*")
-HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "pydicom", "dicom2nifti", "numpy", "onnxruntime", "openvino", "PIL", "tqdm"}
+RUNNERS = {"torch", "onnxruntime", "openvino"}
+HEAVY = RUNNERS | {"scipy", "nibabel", "SimpleITK", "pydicom", "dicom2nifti", "numpy", "PIL", "tqdm"}
 BROAD = {"Exception", "BaseException"}
 # The worker that decodes other people's DICOM, and the study loop, answer for whatever happens inside.
 MAY_CATCH_BROADLY = ("io/dicom_worker.py", "pipeline/segment.py")

@@ -7,12 +7,9 @@ read from it inside the graph, the image's positions with them.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -32,6 +29,7 @@ from msksam_cli.sam.onnx_network import (
     ENCODER_OUTPUTS,
     OnnxModel,
 )
+from msksam_cli.sam.quiet_exporter import quiet_exporter
 from msksam_cli.sam.runtime import Model
 
 OPSETS = range(18, 24)
@@ -233,7 +231,7 @@ def _program(
     opset: int,
 ) -> ONNXProgram:
     """The graph of a module, its inputs and outputs called by `names`."""
-    with torch.no_grad(), _quiet_exporter():
+    with torch.no_grad(), quiet_exporter():
         program = torch.onnx.export(
             graph.eval(), example, dynamo=True, opset_version=opset, dynamic_shapes=dynamic_shapes,
             input_names=names[0], output_names=names[1], verbose=False,
@@ -241,16 +239,3 @@ def _program(
     if program is None:
         raise ValueError("torch.onnx.export gives a program unless it is told to write it")
     return program
-
-
-@contextlib.contextmanager
-def _quiet_exporter() -> Iterator[None]:
-    """Without what torch's exporter says of itself: its own deprecated calls, names of axes, an absent torchvision."""
-    disabled_before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled_before)
