@@ -6,14 +6,15 @@ Every measurement is a process of its own that loads the same random weights, en
 `--slices` more of 512 × 512 px; variants take turns, and medians are printed. `stock` is `SamPredictor.set_image` one
 slice after the other. `malloc kept` forbids the C library to give memory back between operators, which alone makes the
 stock loop much faster. `own side` is `--encode-size slice`: a slice of 512 px seen at 512 px. Deviation: relative L2 of
-the features, before the cache rounds them, from the stock ones; features of another side cannot be compared. On a GPU
-the share of the bf16 peak is that of a matrix product of 8192² measured in the same run, and `+ cache` writes every
-embedding.
+the features, before the cache rounds them, from the stock ones; features of another side cannot be compared. OpenVINO is
+measured where it is installed; its peak memory includes translating the encoder. On a GPU the share of the bf16 peak is
+that of a matrix product of 8192² measured in the same run, and `+ cache` writes every embedding.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import resource
@@ -23,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -33,13 +35,14 @@ from numpy.typing import NDArray
 from parity import random_model, slice_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from msksam_cli.core.cores import spread_over_cores
+from msksam_cli.core.cores import cores, spread_over_cores
 from msksam_cli.embeddings import EmbeddingKey
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.tables import aligned_text
 from msksam_cli.sam.encode import embed_images, encode_slices, model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam, build_sam
+from msksam_cli.sam.openvino_encoder import Compiled, compiled, converted, in_turns
 from msksam_cli.sam.resize import at_side
 
 Features = NDArray[np.float32]
@@ -63,6 +66,7 @@ class Variant:
         environment: variables set beside the usual ones.
         side_px: of the input; the architecture's own when None.
         cached: whether every embedding is written.
+        by_openvino: whether OpenVINO runs the encoder.
     """
 
     name: str
@@ -70,6 +74,7 @@ class Variant:
     environment: dict[str, str]
     side_px: int | None = None
     cached: bool = False
+    by_openvino: bool = False
 
 
 CPU = (
@@ -80,6 +85,11 @@ CPU = (
     Variant("fp32, own side", "fp32", {}, 512),
     Variant("bf16, own side", "bf16", {}, 512),
 )
+if importlib.util.find_spec("openvino"):
+    CPU += (
+        Variant("openvino fp32", "fp32", {}, by_openvino=True),
+        Variant("openvino bf16", "bf16", {}, by_openvino=True),
+    )
 GPU = (
     Variant("stock", None, {}),
     Variant("fp32", "fp32", {}),
@@ -173,6 +183,9 @@ def encoder_of(
             return found
 
         return stock
+    if variant.by_openvino:
+        encoder = openvino_encoder(sam, precision)
+        return lambda slices: list(in_turns(encoder, (input_of(sam, one).numpy() for one in slices), cores()))
 
     def own(slices: Sequence[Pixels]) -> list[Features]:
         embeddings = encode_slices(sam, slices, precision=precision)
@@ -190,9 +203,23 @@ def exact(
     """Features of a slice before they are rounded to what the cache keeps."""
     if variant.precision is None:
         return np.asarray(encode([pixels])[0], dtype=np.float32)
+    images = input_of(sam, pixels)
+    if variant.by_openvino:
+        request = openvino_encoder(sam, variant.precision).create_infer_request()
+        return np.array(request.infer([images.numpy()])[0][0])
     with torch.inference_mode():
-        images = model_input(sam, [Frame(SHAPE, sam.image_encoder.img_size).resize(pixels)])
         return np.asarray(embed_images(sam, images, variant.precision).float().cpu().numpy()[0])
+
+
+def input_of(sam: Sam, pixels: Pixels) -> torch.Tensor:
+    """What the encoder is given of a slice."""
+    return model_input(sam, [Frame((pixels.shape[0], pixels.shape[1]), sam.image_encoder.img_size).resize(pixels)])
+
+
+@cache
+def openvino_encoder(sam: Sam, precision: str) -> Compiled:
+    """The encoder made ready for OpenVINO, a slice on every core."""
+    return compiled(converted(sam), precision, cores())
 
 
 def table(variants: Sequence[Variant], runs: Sequence[Sequence[Figures]]) -> str:

@@ -99,9 +99,9 @@ class DiskStore:
         Raises:
             CacheError: the folder cannot be written or the disk is full.
         """
-        content = dump_entry(key, embedding)
+        parts = entry_parts(key, embedding)
         try:
-            write_atomic(self.path_of(key), lambda stream: stream.write(content), durable=False)
+            write_atomic(self.path_of(key), lambda stream: stream.writelines(parts), durable=False)
         except EnvironmentFault as error:
             raise CacheError(f"embedding cache: {error.message}", _HINT) from error
 
@@ -151,14 +151,14 @@ class DiskStore:
                 yield path, status
 
 
-def dump_entry(key: EmbeddingKey, embedding: Embedding) -> bytes:
-    """The bytes of an entry: a safetensors file with one tensor, `features`."""
-    payload = np.ascontiguousarray(embedding.features, dtype="<f2").tobytes()
-    return _header(key, embedding.slice_shape, embedding.features.shape, payload) + payload
+def entry_parts(key: EmbeddingKey, embedding: Embedding) -> tuple[bytes, memoryview]:
+    """Header and tensor of an entry, one after the other a safetensors file with one tensor, `features`."""
+    payload = np.ascontiguousarray(embedding.features, dtype="<f2").data.cast("B")
+    return _header(key, embedding.slice_shape, embedding.features.shape, payload), payload
 
 
 def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
-    """The embedding an entry holds, or None unless every byte is as `dump_entry` wrote it for this key."""
+    """The embedding an entry holds, or None unless every byte is as `entry_parts` gives it for this key."""
     header_bytes = 8 + int.from_bytes(content[:8], "little")
     try:
         header = json.loads(content[8:header_bytes])

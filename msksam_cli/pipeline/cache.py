@@ -8,6 +8,7 @@ from pathlib import Path
 from msksam_cli.errors import UsageError
 from msksam_cli.io.embedding_store import CacheCheck, CacheSummary, DiskStore
 from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.result_store import ResultStore
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 _FACTORS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -23,22 +24,33 @@ def open_cache(folder: Path | None = None) -> DiskStore:
     return DiskStore(folder or cache_folder())
 
 
+def open_results(folder: Path | None = None) -> ResultStore:
+    """Placements and fits of atlases in the same folder."""
+    return ResultStore(folder or cache_folder())
+
+
 def verify_cache(folder: Path | None = None) -> CacheCheck:
-    """Read every entry; delete those that are broken."""
-    return open_cache(folder).verify()
+    """Read every embedding and every kept result; delete those that are broken."""
+    check, results = open_cache(folder).verify(), open_results(folder)
+    broken = results.remove_broken()
+    return CacheCheck(check.intact + len(results.sizes()), check.removed + broken)
 
 
 def prune_cache(
     folder: Path | None = None, *, older_than_days: float | None = None, max_size: str = ""
 ) -> CacheSummary:
-    """Remove embeddings by age, by size, or all of them when neither is given; return what was removed.
+    """Remove entries by age, embeddings also by size, all of them when neither is given; return what was removed.
 
     Raises:
         UsageError: the size is not a number with K, M, G or T.
     """
     limit = size_in_bytes(max_size) if max_size else (0 if older_than_days is None else None)
     age = None if older_than_days is None else older_than_days * _SECONDS_PER_DAY
-    return open_cache(folder).prune(max_age_s=age, max_bytes=limit)
+    removed = open_cache(folder).prune(max_age_s=age, max_bytes=limit)
+    if max_size and age is None:
+        return removed
+    results = open_results(folder).prune(age)
+    return CacheSummary(removed.entries + len(results), removed.size_bytes + sum(results))
 
 
 def size_in_bytes(text: str) -> int:

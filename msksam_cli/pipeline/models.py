@@ -150,18 +150,20 @@ def load_model(
     """
     from msksam_cli.sam.checkpoint import parse_checkpoint
     from msksam_cli.sam.runtime import choose_device, choose_precision, make_model
+    from msksam_cli.sam.vit import is_vit
 
     torch_device = choose_device(device)
-    chosen_precision = choose_precision(precision, torch_device)
+    choose_precision(precision, torch_device)  # refuses what nothing can run before the file is read
     located = locate_model(name_or_file)
     weights = read_weights(located.path, located.sha256)
     checkpoint = parse_checkpoint(weights.content, weights.name)
+    sam = checkpoint.build(located.normalisation, image_side_px)
     return make_model(
-        checkpoint.build(located.normalisation, image_side_px),
+        sam,
         checkpoint.architecture,
         name=located.name,
         device=torch_device,
-        precision=chosen_precision,
+        precision=choose_precision(precision, torch_device, is_vit=is_vit(sam.image_encoder)),
         weights_sha256=weights.sha256,
         metadata=checkpoint.metadata,
     )

@@ -19,12 +19,10 @@ from msksam_cli.sam.openvino_encoder import (
     choose_openvino_precision,
     compiled,
     converted,
-    cpu_capabilities,
-    has_bf16,
     import_openvino,
     save_graph,
 )
-from msksam_cli.sam.runtime import Model, choose_device
+from msksam_cli.sam.runtime import Model, choose_device, cpu_capabilities, has_bf16
 from msksam_cli.sam.vit import is_vit
 
 _TRANSLATION = "1"  # to be raised when encoders are translated in another way

@@ -173,22 +173,6 @@ def auto_runtime(*, device: str, is_vit: bool, has_bf16: bool, has_openvino: boo
     return "openvino" if device == "cpu" and is_vit and has_bf16 and has_openvino else "torch"
 
 
-def has_bf16(capabilities: Mapping[str, object]) -> bool:
-    """Whether a CPU with these capabilities multiplies in bf16.
-
-    >>> has_bf16({"avx512_bf16": True, "amx_bf16": False}), has_bf16({"avx512_f": True})
-    (True, False)
-    """
-    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
-
-
-def cpu_capabilities() -> Mapping[str, object]:
-    """What torch knows of this CPU, nothing where this torch cannot be asked."""
-    ask = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities: Mapping[str, object] = ask()
-    return capabilities
-
-
 def converted(sam: Sam) -> Graph:
     """The encoder as a graph of OpenVINO, (1, 3, S, S) float32 to (1, 256, h, w) float32.
 

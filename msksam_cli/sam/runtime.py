@@ -130,8 +130,16 @@ def choose_device(wanted: str = "auto") -> str:
     return f"cuda:{int(number or 0)}" if kind == "cuda" else kind
 
 
-def choose_precision(wanted: str, device: str) -> str:
-    """The precision meant by "auto": bf16 on a CUDA device that has it, else fp32.
+def choose_precision(wanted: str, device: str, *, is_vit: bool = False) -> str:
+    """The precision meant by "auto": bf16 where it pays, else fp32.
+
+    It pays on a CUDA device that has it, and for a vision transformer on a CPU that has it, where encoding is nearly
+    all of the time.
+
+    Args:
+        wanted: "auto", "fp32", "bf16" or "fp16".
+        device: torch device, as from `choose_device`.
+        is_vit: whether the encoder is segment-anything's vision transformer.
 
     Raises:
         UsageError: the name means nothing, or fp16 on a CPU, where it is many times slower than fp32.
@@ -142,7 +150,25 @@ def choose_precision(wanted: str, device: str) -> str:
         raise UsageError("fp16 on a CPU is slower than fp32", "Use --precision bf16 or fp32")
     if wanted != "auto":
         return wanted
+    if device == "cpu":
+        return "bf16" if is_vit and has_bf16(cpu_capabilities()) else "fp32"
     return "bf16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def has_bf16(capabilities: Mapping[str, object]) -> bool:
+    """Whether a CPU with these capabilities multiplies in bf16.
+
+    >>> has_bf16({"avx512_bf16": True, "amx_bf16": False}), has_bf16({"avx512_f": True})
+    (True, False)
+    """
+    return any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16"))
+
+
+def cpu_capabilities() -> Mapping[str, object]:
+    """What torch knows of this CPU, nothing where this torch cannot be asked."""
+    ask = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities: Mapping[str, object] = ask()
+    return capabilities
 
 
 def available_devices() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from msksam_cli.commands import cache, info, models
 from msksam_cli.errors import ModelError
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.sam.checkpoint import dump_checkpoint
 from msksam_cli.sam.model import build_sam
 
@@ -53,9 +54,26 @@ def test_models_download_obeys_offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cache_commands_on_an_empty_cache(tmp_path: Path) -> None:
-    assert runner.invoke(cache.app, ["info"]).stdout == f"{tmp_path / 'cache'}: 0 embeddings, 0.0 MiB\n"
-    assert runner.invoke(cache.app, ["verify"]).stdout == "0 embeddings intact, 0 broken and removed\n"
-    assert runner.invoke(cache.app, ["prune", "--max-size", "1G"]).stdout == "removed 0 embeddings, 0.0 MiB\n"
+    information = runner.invoke(cache.app, ["info"]).stdout.splitlines()
+    assert information == [
+        f"{tmp_path / 'cache'}: 0 embeddings, 0.0 MiB",
+        "0 fits and placements of atlases, 0.0 MiB",
+    ]
+    assert runner.invoke(cache.app, ["verify"]).stdout == "0 entries intact, 0 broken and removed\n"
+    assert runner.invoke(cache.app, ["prune", "--max-size", "1G"]).stdout == "removed 0 entries, 0.0 MiB\n"
+
+
+def test_kept_placements_are_counted_checked_and_pruned_with_the_embeddings(tmp_path: Path) -> None:
+    results = ResultStore(tmp_path / "cache")
+    results.put("ab" * 32, b"where an atlas lies")
+    results.put("cd" * 32, b"broken")
+    results.path_of("cd" * 32).write_bytes(b"?")
+    assert "2 fits and placements" in runner.invoke(cache.app, ["info"]).stdout
+    assert runner.invoke(cache.app, ["verify"]).stdout == "1 entries intact, 1 broken and removed\n"
+    assert runner.invoke(cache.app, ["prune", "--max-size", "1G"]).stdout.startswith("removed 0 entries")
+    assert runner.invoke(cache.app, ["prune", "--older-than", "1"]).stdout.startswith("removed 0 entries")
+    assert runner.invoke(cache.app, ["prune"]).stdout.startswith("removed 1 entries")
+    assert results.sizes() == []
 
 
 def test_info_says_the_same_to_people_and_machines(tmp_path: Path) -> None:

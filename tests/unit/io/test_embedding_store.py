@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from msksam_cli.embeddings import Embedding, EmbeddingKey
 from msksam_cli.errors import CacheError
-from msksam_cli.io.embedding_store import DiskStore, dump_entry, parse_entry
+from msksam_cli.io.embedding_store import DiskStore, entry_parts, parse_entry
 
 
 def key_of(value: int) -> EmbeddingKey:
@@ -57,7 +57,7 @@ def test_an_entry_is_an_ordinary_safetensors_file_under_its_digest(store: DiskSt
 
 
 def test_every_single_flipped_bit_is_noticed() -> None:
-    key, content = key_of(1), dump_entry(key_of(1), embedding_of(1, (2, 3, 2)))
+    key, content = key_of(1), b"".join(entry_parts(key_of(1), embedding_of(1, (2, 3, 2))))
     assert parse_entry(content, key) is not None
     for bit in range(8 * len(content)):
         damaged = bytearray(content)
@@ -66,7 +66,7 @@ def test_every_single_flipped_bit_is_noticed() -> None:
 
 
 def test_every_length_but_the_right_one_is_noticed() -> None:
-    key, content = key_of(1), dump_entry(key_of(1), embedding_of(1, (2, 3, 2)))
+    key, content = key_of(1), b"".join(entry_parts(key_of(1), embedding_of(1, (2, 3, 2))))
     assert all(parse_entry(content[:length], key) is None for length in range(len(content)))
     assert parse_entry(content + b"\0", key) is None
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from msksam_cli.errors import EnvironmentFault, UsageError
-from msksam_cli.sam.runtime import Model, available_devices, choose_device, choose_precision
+from msksam_cli.sam.runtime import Model, available_devices, choose_device, choose_precision, cpu_capabilities, has_bf16
 
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 
@@ -39,3 +39,10 @@ def test_precision_on_a_cpu_is_exact_unless_asked_otherwise() -> None:
 def test_a_model_cannot_be_changed(small: Model) -> None:
     with pytest.raises(AttributeError):
         small.device = "cuda"  # type: ignore[misc]
+
+
+def test_a_vision_transformer_is_encoded_in_bf16_on_a_cpu_that_has_it_and_only_unless_asked_otherwise() -> None:
+    fastest = "bf16" if has_bf16(cpu_capabilities()) else "fp32"
+    assert choose_precision("auto", "cpu", is_vit=True) == fastest
+    assert choose_precision("fp32", "cpu", is_vit=True) == "fp32"
+    assert choose_precision("auto", "cpu") == "fp32"
