@@ -6,9 +6,9 @@ Every measurement is a process of its own that loads the same random weights, en
 `--slices` more of 512 × 512 px; variants take turns, and medians are printed. `stock` is `SamPredictor.set_image` one
 slice after the other. `malloc kept` forbids the C library to give memory back between operators, which alone makes the
 stock loop much faster. `own side` is `--encode-size slice`: a slice of 512 px seen at 512 px. Deviation: relative L2 of
-the features, before the cache rounds them, from the stock ones; features of another side cannot be compared. OpenVINO is
-measured where it is installed; its peak memory includes translating the encoder. On a GPU the share of the bf16 peak is
-that of a matrix product of 8192² measured in the same run, and `+ cache` writes every embedding.
+the features, before the cache rounds them, from the stock ones; features of another side cannot be compared. OpenVINO
+is measured where it is installed; its peak memory includes translating the encoder. On a GPU the share of the bf16 peak
+is that of a matrix product of 8192² measured in the same run, and `+ cache` writes every embedding.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from msksam_cli.io.tables import aligned_text
 from msksam_cli.sam.encode import embed_images, encode_slices, model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam, build_sam
-from msksam_cli.sam.openvino_encoder import Compiled, compiled, converted, in_turns
+from msksam_cli.sam.openvino_encoder import CompiledEncoder, compiled, converted
 from msksam_cli.sam.resize import at_side
 
 Features = NDArray[np.float32]
@@ -185,7 +185,7 @@ def encoder_of(
         return stock
     if variant.by_openvino:
         encoder = openvino_encoder(sam, precision)
-        return lambda slices: list(in_turns(encoder, (input_of(sam, one).numpy() for one in slices), cores()))
+        return lambda slices: encoder.features(input_of(sam, one).numpy() for one in slices)
 
     def own(slices: Sequence[Pixels]) -> list[Features]:
         embeddings = encode_slices(sam, slices, precision=precision)
@@ -205,7 +205,7 @@ def exact(
         return np.asarray(encode([pixels])[0], dtype=np.float32)
     images = input_of(sam, pixels)
     if variant.by_openvino:
-        request = openvino_encoder(sam, variant.precision).create_infer_request()
+        request = openvino_encoder(sam, variant.precision).requests[0]
         return np.array(request.infer([images.numpy()])[0][0])
     with torch.inference_mode():
         return np.asarray(embed_images(sam, images, variant.precision).float().cpu().numpy()[0])
@@ -217,7 +217,7 @@ def input_of(sam: Sam, pixels: Pixels) -> torch.Tensor:
 
 
 @cache
-def openvino_encoder(sam: Sam, precision: str) -> Compiled:
+def openvino_encoder(sam: Sam, precision: str) -> CompiledEncoder:
     """The encoder made ready for OpenVINO, a slice on every core."""
     return compiled(converted(sam), precision, cores())
 

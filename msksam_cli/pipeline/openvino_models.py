@@ -89,7 +89,7 @@ def open_openvino_network(model: Model, precision: str, keep_in: Path | None = N
     is_large = model.image_side_px >= _LARGE_SIDE_PX
     streams = cores_with_memory(_BYTES_PER_LARGE_SLICE) if is_large else cores()
     graph = converted(model.sam) if keep_in is None else _kept(model, keep_in)
-    return OpenVinoNetwork(model, precision, streams, compiled(graph, precision, streams))
+    return OpenVinoNetwork(model, precision, compiled(graph, precision, streams))
 
 
 def _kept(model: Model, keep_in: Path) -> Graph | Path:

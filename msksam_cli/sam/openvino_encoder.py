@@ -1,13 +1,15 @@
 """The image encoder run by OpenVINO on a CPU, several slices side by side; masks are decoded by torch.
 
 The encoder is translated as it stands, with the one shape it is made for, and its arithmetic is named, never left to
-OpenVINO's choice. One thread of Python puts slices in and takes features out, and OpenVINO's own threads compute: asked
-by several threads of Python at once it may never answer (2026.4: two of them wait for each other in `Type.to_dtype`).
+OpenVINO's choice. One thread of Python at a time puts slices in and takes features out, and OpenVINO's own threads do
+the rest. Asked by several at once for the first time, version 2026.4 may never answer (they wait for each other in
+`Type.to_dtype`), and where threads that ask and requests come and go, memory is overwritten. So requests are made once.
 """
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,8 +32,55 @@ from msksam_cli.sam.runtime import Model, choose_precision
 OPENVINO_PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
 
 Graph = Any  # openvino.Model
-Compiled = Any  # openvino.CompiledModel
 InferRequest = Any  # openvino.InferRequest
+
+
+@dataclass(frozen=True, eq=False)
+class CompiledEncoder:
+    """An encoder made ready for this CPU, (1, 3, S, S) float32 to (1, 256, h, w) float32.
+
+    Attributes:
+        requests: what carries one slice each; they compute side by side.
+        turn: held by the thread that asks.
+    """
+
+    requests: tuple[InferRequest, ...]
+    turn: threading.Lock = field(default_factory=threading.Lock)
+
+    def features(self, images: Iterable[NDArray[np.float32]], together: int | None = None) -> list[NDArray[np.float16]]:
+        """Features (256, h, w) of images (1, 3, S, S), in their order.
+
+        Args:
+            images: taken one by one, each while others are being computed.
+            together: how many are computed at any time; as many as there are requests when None.
+
+        Raises:
+            EnvironmentFault: OpenVINO fails, as when memory is used up.
+        """
+        with self.turn:
+            try:
+                return list(_in_turns(self.requests[:together], images))
+            except (RuntimeError, MemoryError) as error:
+                raise EnvironmentFault(
+                    "openvino failed while it encoded, perhaps for want of memory", "Use --runtime torch"
+                ) from error
+
+
+def _in_turns(requests: Sequence[InferRequest], images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float16]]:
+    free, busy = list(requests), deque[InferRequest]()
+    for image in images:
+        if not free:
+            yield _features(busy[0])
+            free.append(busy.popleft())
+        busy.append(free.pop())
+        busy[-1].start_async([image])
+    for request in busy:
+        yield _features(request)
+
+
+def _features(request: InferRequest) -> NDArray[np.float16]:
+    request.wait()
+    return np.array(request.get_output_tensor().data[0], dtype=np.float16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +90,12 @@ class OpenVinoNetwork:
     Attributes:
         model: the network in torch, on the CPU.
         precision: "fp32" or "bf16", arithmetic of the encoder.
-        streams: slices at once, each on a thread of its own.
-        encoder: the compiled encoder, (1, 3, S, S) float32 to (1, 256, h, w) float32.
+        encoder: compiled in this precision.
     """
 
     model: Model
     precision: str
-    streams: int
-    encoder: Compiled = field(repr=False)
+    encoder: CompiledEncoder = field(repr=False)
 
     @property
     def name(self) -> str:
@@ -86,19 +133,12 @@ class OpenVinoNetwork:
         return self.model.metadata
 
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
-        """Embeddings of (rows, columns) uint8 slices, in their order; `batch_size` at once, no more than `streams`.
+        """Embeddings of (rows, columns) uint8 slices, in their order; `batch_size` at once, no more than cores.
 
         Raises:
             EnvironmentFault: OpenVINO fails, as when memory is used up.
         """
-        images = (self._model_input(pixels) for pixels in slices)
-        try:
-            arrays = list(in_turns(self.encoder, images, min(batch_size or self.streams, self.streams)))
-        except (RuntimeError, MemoryError) as error:
-            raise EnvironmentFault(
-                "openvino failed while it encoded, perhaps for want of memory",
-                "Choose a smaller --batch-size, or --runtime torch",
-            ) from error
+        arrays = self.encoder.features((self._model_input(pixels) for pixels in slices), batch_size)
         return [Embedding(one, (pixels.shape[0], pixels.shape[1])) for one, pixels in zip(arrays, slices, strict=True)]
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
@@ -109,25 +149,6 @@ class OpenVinoNetwork:
         resized = Frame((pixels.shape[0], pixels.shape[1]), self.image_side_px).resize(pixels)
         with torch.inference_mode():
             return np.asarray(model_input(self.model.sam, [resized]).numpy())
-
-
-def in_turns(encoder: Compiled, images: Iterable[NDArray[np.float32]], together: int) -> Iterator[NDArray[np.float16]]:
-    """Features (256, h, w) of images (1, 3, S, S) in their order, `together` of them being computed at any time."""
-    requests = [encoder.create_infer_request() for _ in range(together)]
-    busy: deque[InferRequest] = deque()
-    for image in images:
-        if len(busy) == together:
-            yield _features(busy[0])
-            requests.append(busy.popleft())
-        busy.append(requests.pop())
-        busy[-1].start_async([image])
-    for request in busy:
-        yield _features(request)
-
-
-def _features(request: InferRequest) -> NDArray[np.float16]:
-    request.wait()
-    return np.array(request.get_output_tensor().data[0], dtype=np.float16)
 
 
 def import_openvino() -> Any:
@@ -199,7 +220,7 @@ def save_graph(graph: Graph, path: Path) -> None:
         raise OSError(f"openvino cannot write {path.name}") from error
 
 
-def compiled(graph: Graph | Path, precision: str, streams: int) -> Compiled:
+def compiled(graph: Graph | Path, precision: str, streams: int) -> CompiledEncoder:
     """A graph, or the file of one, made ready for this CPU.
 
     Args:
@@ -225,4 +246,4 @@ def compiled(graph: Graph | Path, precision: str, streams: int) -> Compiled:
         raise EnvironmentFault("openvino cannot run the encoder on this CPU", "Use --runtime torch") from error
     if encoder.get_property("INFERENCE_PRECISION_HINT").get_type_name() != hint:
         raise EnvironmentFault(f"openvino cannot compute in {precision} on this CPU", "Use --precision fp32")
-    return encoder
+    return CompiledEncoder(tuple(encoder.create_infer_request() for _ in range(streams)))
