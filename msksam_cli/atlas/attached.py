@@ -208,9 +208,12 @@ def _between_slices(mask: NDArray[np.bool_], grid: Grid, fine: Grid) -> NDArray[
     shape = tuple(min(n, 2 * wanted) for n, wanted in zip(grid.shape, fine.shape, strict=True))
     step = [mm * n / m for mm, n, m in zip(grid.spacing_mm, grid.shape, shape, strict=True)]
     thinned = spread(mask.astype(np.float32), (shape[0], shape[1], shape[2])) > _SURFACE
-    if not thinned.any():
+    box = _box_round([thinned], (step[0], step[1], step[2]), margin_mm=2 * max(step))
+    if box is None:
         return np.zeros(fine.shape, dtype=bool)
-    return np.asarray(spread(signed_distance_mm(thinned, (step[0], step[1], step[2])), fine.shape) < 0)
+    distance = np.zeros(thinned.shape, dtype=np.float32)  # what is far from the mask is outside, however far
+    distance[box] = signed_distance_mm(thinned[box], (step[0], step[1], step[2]))
+    return np.asarray(spread(distance, fine.shape) < 0)
 
 
 def signed_distance_mm(inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Array:
@@ -224,7 +227,9 @@ def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
     return 2.0 * float((first & second).sum()) / max(float(first.sum() + second.sum()), 1.0)
 
 
-def _box_round(values: Sequence[Array], spacing_mm: tuple[float, float, float], margin_mm: float) -> Box | None:
+def _box_round(
+    values: Sequence[Array | NDArray[np.bool_]], spacing_mm: tuple[float, float, float], margin_mm: float
+) -> Box | None:
     """The box of all voxels where any of several tissues may be, and a margin; None when there are none."""
     somewhere = np.any([value > _LEAST_PROBABILITY for value in values], axis=0) if values else np.zeros((0, 0, 0))
     if not somewhere.any():
