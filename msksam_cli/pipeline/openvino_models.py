@@ -27,7 +27,7 @@ from msksam_cli.sam.vit import is_vit
 
 _TRANSLATION = "1"  # to be raised when encoders are translated in another way
 _LARGE_SIDE_PX = 1024
-_BYTES_PER_LARGE_SLICE = 3 * 1024**3 // 2  # beside the weights; single precision, ViT-H included
+_BYTES_PER_LARGE_SLICE = 3 * 1024**3 // 2  # ViT-B takes 1 GiB in single precision
 _KEY_DIGITS = 32
 
 
