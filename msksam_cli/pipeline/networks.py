@@ -41,12 +41,7 @@ def load_network(options: SegmentOptions, side_px: int | None = None) -> Network
             image_side_px=side_px,
             keep_in=_openvino_folder(options),
         )
-    model = load_model(options.model, device=options.device, precision=options.precision, image_side_px=side_px)
-    if options.runtime == "torch":
-        return model
-    from msksam_cli.pipeline.openvino_models import with_fastest_encoder
-
-    return with_fastest_encoder(model, options.precision, _openvino_folder(options))
+    return load_model(options.model, device=options.device, precision=options.precision, image_side_px=side_px)
 
 
 def _openvino_folder(options: SegmentOptions) -> Path | None:

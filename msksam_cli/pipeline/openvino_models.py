@@ -10,12 +10,10 @@ from pathlib import Path
 from msksam_cli.core.cores import cores, cores_with_memory
 from msksam_cli.errors import UsageError
 from msksam_cli.io.openvino_folder import keep_graph, kept_graph
-from msksam_cli.network import Network
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.sam.openvino_encoder import (
     Graph,
     OpenVinoNetwork,
-    auto_runtime,
     choose_openvino_precision,
     compiled,
     converted,
@@ -23,7 +21,6 @@ from msksam_cli.sam.openvino_encoder import (
     save_graph,
 )
 from msksam_cli.sam.runtime import Model, choose_device, cpu_capabilities, has_bf16
-from msksam_cli.sam.vit import is_vit
 
 _TRANSLATION = "1"  # to be raised when encoders are translated in another way
 _LARGE_SIDE_PX = 1024
@@ -53,26 +50,6 @@ def load_openvino_network(
     precision = choose_openvino_precision(precision, has_bf16(cpu_capabilities()))
     model = load_model(name_or_file, device="cpu", image_side_px=image_side_px)
     return open_openvino_network(model, precision, keep_in)
-
-
-def with_fastest_encoder(model: Model, precision: str, keep_in: Path | None = None) -> Network:
-    """A loaded network with the encoder "auto" stands for: OpenVINO's where it is known to be faster, else its own.
-
-    Args:
-        model: the network in torch.
-        precision: what the user asked for, which may be "auto".
-        keep_in: see `open_openvino_network`.
-    """
-    capabilities = cpu_capabilities()
-    runtime = auto_runtime(
-        device=model.device,
-        is_vit=is_vit(model.sam.image_encoder),
-        has_bf16=has_bf16(capabilities),
-        has_openvino=importlib.util.find_spec("openvino") is not None,
-    )
-    if runtime == "torch":
-        return model
-    return open_openvino_network(model, choose_openvino_precision(precision, has_bf16(capabilities)), keep_in)
 
 
 def open_openvino_network(model: Model, precision: str, keep_in: Path | None = None) -> OpenVinoNetwork:

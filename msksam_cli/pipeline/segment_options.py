@@ -28,7 +28,7 @@ class SegmentOptions:
         prompt_kind: "auto", "box", "point" or "box+point".
         device: "auto", "cpu", "cuda[:N]" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
-        runtime: "auto" (torch, or openvino where that is known to be faster), "torch", "onnx" or "openvino".
+        runtime: "auto" (torch), "torch", "onnx" or "openvino".
         batch_size: slices encoded at once, None to choose.
         encode_size: side in pixels at which slices are encoded, None for the network's own; "slice" for the least
             that shows each volume's slices without making them smaller.

@@ -180,20 +180,6 @@ def choose_openvino_precision(wanted: str, has_bf16: bool) -> str:
     return "bf16" if wanted == "auto" and has_bf16 else chosen
 
 
-def auto_runtime(*, device: str, is_vit: bool, has_bf16: bool, has_openvino: bool) -> str:
-    """What "auto" runs an encoder with, "openvino" or "torch".
-
-    OpenVINO where it is known to be faster: for segment-anything's vision transformers, on a CPU with bf16 arithmetic.
-
-    Args:
-        device: torch device that was chosen.
-        is_vit: whether the encoder is such a transformer.
-        has_bf16: whether the CPU multiplies in bf16.
-        has_openvino: whether the package is installed.
-    """
-    return "openvino" if device == "cpu" and is_vit and has_bf16 and has_openvino else "torch"
-
-
 def converted(sam: Sam) -> Graph:
     """The encoder as a graph of OpenVINO, (1, 3, S, S) float32 to (1, 256, h, w) float32.
 

@@ -34,7 +34,7 @@ def test_the_translation_lies_in_the_cache_of_the_run_or_nowhere(small_checkpoin
     assert [path.suffix for path in sorted(folder.rglob("*.*"))] == [".bin", ".xml", ".json"]
 
 
-def test_auto_leaves_the_bundled_encoder_to_torch(small_checkpoint: Path, tmp_path: Path) -> None:
+def test_auto_leaves_the_encoder_to_torch(small_checkpoint: Path, tmp_path: Path) -> None:
     assert load_network(options(small_checkpoint, tmp_path)).runtime == "torch"
     assert list(tmp_path.iterdir()) == []
 

@@ -15,16 +15,15 @@ import torch
 from msksam_cli.errors import EnvironmentFault, UsageError
 from msksam_cli.io.openvino_folder import kept_graph
 from msksam_cli.network import arithmetic
-from msksam_cli.pipeline.openvino_models import open_openvino_network, with_fastest_encoder
+from msksam_cli.pipeline.openvino_models import open_openvino_network
 from msksam_cli.sam.encode import embed_images, model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.openvino_encoder import (
     OpenVinoNetwork,
-    auto_runtime,
     choose_openvino_precision,
     import_openvino,
 )
-from msksam_cli.sam.runtime import Model, cpu_capabilities, has_bf16
+from msksam_cli.sam.runtime import Model, has_bf16
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
 
@@ -172,20 +171,6 @@ def test_the_precision_follows_the_processor_where_it_is_left_open(wanted: str, 
 def test_other_precisions_are_refused(wanted: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         choose_openvino_precision(wanted, True)
-
-
-def test_auto_takes_openvino_only_where_everything_speaks_for_it() -> None:
-    favourable = {"device": "cpu", "is_vit": True, "has_bf16": True, "has_openvino": True}
-    assert auto_runtime(**favourable) == "openvino"
-    for change in ({"device": "cuda:0"}, {"device": "mps"}, *({n: False} for n in favourable if n != "device")):
-        assert auto_runtime(**(favourable | change)) == "torch"
-
-
-@needs_openvino
-def test_auto_opens_what_this_machine_is_faster_with(exact: OpenVinoNetwork, kept: Path) -> None:
-    expected = "openvino" if has_bf16(cpu_capabilities()) else "torch"
-    assert with_fastest_encoder(exact.model, "auto", kept).runtime == expected
-    assert with_fastest_encoder(replace(exact.model, device="mps"), "auto", kept).runtime == "torch"
 
 
 def test_bf16_is_looked_for_under_both_its_names() -> None:
