@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+STUDY ?= demo/study
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
@@ -36,9 +37,13 @@ docs-check: $(INSTALLED) ## Check README.md, usage.md and CHANGELOG.md against t
 usage: $(INSTALLED) ## Write the help texts in usage.md and the means in README.md again
 	$(BIN)/python benchmarks/update_usage.py
 
-bench: $(INSTALLED) ## Print the tables of the quick benchmarks
+bench: $(INSTALLED) ## Measure speed beside segment-anything's own loop (a quarter of an hour); STUDY=FOLDER for the main job
 	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/input_damage.py --dicom 400 --nifti 100
+	$(BIN)/python benchmarks/encode_speed.py --arch vit_b
+	$(BIN)/python benchmarks/encode_speed.py --arch msksam_small --slices 8
+	$(BIN)/python benchmarks/decode_speed.py --arch vit_b
+	test -d "$(STUDY)" || $(BIN)/msksam demo -o demo
+	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --other cartilage
 
 figures: $(INSTALLED) ## Draw the pictures in assets/ again
 	$(BIN)/python benchmarks/figures.py
