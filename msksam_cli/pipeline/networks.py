@@ -13,9 +13,8 @@ from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
 
-@lru_cache(maxsize=4)
 def load_network(options: SegmentOptions, side_px: int | None = None) -> Network:
-    """The network that options ask for, loaded once.
+    """The network that options ask for.
 
     Args:
         options: of the run.
@@ -57,4 +56,11 @@ def network_for(volume: Volume, options: SegmentOptions, own: Network) -> Networ
 
     rows, columns = (volume.grid.shape[axis] for axis in plane_axes(volume.grid.slice_axis))
     side_px = side_for((rows, columns), own.image_side_px)
-    return own if side_px == own.image_side_px else load_network(options, side_px)
+    return own if side_px == own.image_side_px else _at_side(options, side_px, own.weights_sha256)
+
+
+@lru_cache(maxsize=4)
+def _at_side(options: SegmentOptions, side_px: int, weights_sha256: str) -> Network:
+    """The network at a side, loaded once for these weights: another file under the same name is another network."""
+    del weights_sha256
+    return load_network(options, side_px)

@@ -47,3 +47,18 @@ def test_slices_are_seen_at_their_own_side_but_no_larger_than_the_networks(shape
 def test_a_side_the_network_cannot_have_is_refused() -> None:
     with pytest.raises(UsageError, match="cannot see 250 px"):
         load_network(options(encode_size=250))
+
+
+def test_a_checkpoint_replaced_under_its_name_is_loaded_anew(small_checkpoint: Path, tmp_path: Path) -> None:
+    file = tmp_path / "site.safetensors"
+    file.write_bytes(small_checkpoint.read_bytes())
+    chosen = options(model=str(file), encode_size="slice")
+    first = load_network(chosen)
+    image = volume(first.image_side_px // 2, 60, 4)
+    before = network_for(image, chosen, first)
+    bundled = load_network(options())
+    file.write_bytes((Path(__file__).parents[3] / "models/checkpoints/msksam-small.safetensors").read_bytes())
+    second = load_network(chosen)
+    assert second.weights_sha256 == bundled.weights_sha256 != first.weights_sha256
+    assert network_for(image, chosen, second).weights_sha256 == second.weights_sha256
+    assert before.weights_sha256 == first.weights_sha256
