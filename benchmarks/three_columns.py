@@ -13,6 +13,7 @@ outlines by four sequences. Tables go to benchmarks/results/.
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Iterable
 from itertools import islice
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("msksam-out"))
     options = parser.parse_args()
     out, models = options.out / f"three-columns-{options.set}", tuple(options.model or ["msksam-small"])
+    if options.set.endswith("-fit"):
+        os.environ["MSKSAM_MODELS"] = str(out / "models")  # what is fitted here is not for the user's own runs
     started = time.monotonic()
     atlas, cases = "auto", SETS[options.set.removesuffix("-fit")](options.data)
     if options.set in LUMBAR_PARTS:

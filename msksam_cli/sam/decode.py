@@ -123,8 +123,8 @@ def _prompt_encoder(sam: Sam, cells: int) -> Sam:
 @torch.inference_mode(mode=False)
 @torch.no_grad()
 def _positions_of(layer: Sam, cells: int, device: torch.device) -> Tensor:
-    del device  # the layer's, which may be moved
-    positions: Tensor = layer((cells, cells))
+    with torch.autocast(device.type, enabled=False):  # kept for all, whoever asks first
+        positions: Tensor = layer((cells, cells))
     return positions.flatten(1).T[None].contiguous()
 
 

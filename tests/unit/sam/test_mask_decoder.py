@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from msksam_cli.sam.decode import ask
+from msksam_cli.sam.decode import _positions, ask
 from msksam_cli.sam.mask_decoder import predict_masks
 from msksam_cli.sam.model import build_sam
 
@@ -71,3 +71,12 @@ def test_positions_kept_while_answering_serve_training_after_it(sam: Any) -> Non
         again.square().mean().backward()
     torch.testing.assert_close(again.detach(), first)
     assert sam.mask_decoder.iou_token.weight.grad.abs().max() > 0
+
+
+@torch.inference_mode()
+def test_positions_are_exact_though_first_asked_for_in_half_precision() -> None:
+    fresh = build_sam("msksam_small", 128)
+    with torch.autocast("cpu", torch.bfloat16):
+        first = _positions(fresh, 32)
+    wanted = fresh.prompt_encoder.get_dense_pe().flatten(2).transpose(1, 2)
+    torch.testing.assert_close(first, wanted, rtol=1e-6, atol=1e-6)
