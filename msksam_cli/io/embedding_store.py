@@ -21,11 +21,11 @@ import numpy as np
 from msksam_cli.embeddings import Embedding, EmbeddingKey
 from msksam_cli.errors import CacheError, EnvironmentFault
 from msksam_cli.io.atomic import TEMPORARY_PREFIX, write_atomic
+from msksam_cli.io.cache_entry import CACHE_HINT, mark_used, read_entry, remove_entry
 
 _SUFFIX = ".safetensors"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
 _STALE_TEMPORARY_S = 3600.0
-_HINT = "Choose another folder with --cache, or use --no-cache"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class DiskStore:
 
     def __init__(self, root: Path) -> None:
         if root.exists() and not root.is_dir():
-            raise CacheError(f"cache {root.name} is not a folder", _HINT)
+            raise CacheError(f"cache {root.name} is not a folder", CACHE_HINT)
         self.root = root
 
     def path_of(self, key: EmbeddingKey) -> Path:
@@ -80,17 +80,14 @@ class DiskStore:
             CacheError: an entry is there and cannot be read.
         """
         path = self.path_of(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = read_entry(path)
+        if content is None:
             return None
-        except OSError as error:
-            raise CacheError(f"cache entry {path.name[:12]}… cannot be read: {error.strerror}", _HINT) from error
         embedding = parse_entry(content, key)
         if embedding is None:
-            _remove(path)
+            remove_entry(path)
         else:
-            _mark_used(path)
+            mark_used(path)
         return embedding
 
     def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
@@ -103,7 +100,7 @@ class DiskStore:
         try:
             write_atomic(self.path_of(key), lambda stream: stream.writelines(parts), durable=False)
         except EnvironmentFault as error:
-            raise CacheError(f"embedding cache: {error.message}", _HINT) from error
+            raise CacheError(f"embedding cache: {error.message}", CACHE_HINT) from error
 
     def summary(self) -> CacheSummary:
         """How many entries there are and how large they are."""
@@ -117,7 +114,7 @@ class DiskStore:
                 intact += 1
             else:
                 removed += 1
-                _remove(path)
+                remove_entry(path)
         return CacheCheck(intact, removed)
 
     def prune(self, *, max_age_s: float | None = None, max_bytes: int | None = None) -> CacheSummary:
@@ -135,13 +132,13 @@ class DiskStore:
         for path, status in by_last_use:
             too_old = max_age_s is not None and now - status.st_mtime > max_age_s
             if too_old or (max_bytes is not None and left > max_bytes):
-                _remove(path)
+                remove_entry(path)
                 left -= status.st_size
                 removed.append((path, status))
         for path in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):
             temporary = _status(path)
             if temporary and now - temporary.st_mtime > _STALE_TEMPORARY_S:
-                _remove(path)
+                remove_entry(path)
         return _summary(removed)
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
@@ -210,17 +207,3 @@ def _status(path: Path) -> os.stat_result | None:
         return path.stat()
     except OSError:
         return None
-
-
-def _mark_used(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError:
-        return  # a cache that may only be read is still a cache
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        return  # the next `put` replaces it

@@ -7,17 +7,16 @@ deleted and computed again. Entries appear by rename: nothing here needs a lock.
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from msksam_cli.errors import CacheError, EnvironmentFault
 from msksam_cli.io.atomic import write_atomic
+from msksam_cli.io.cache_entry import CACHE_HINT, mark_used, read_entry, remove_entry
 
 _FOLDER, _SUFFIX = "results", ".kept"
 _HASH_BYTES = 32
-_HINT = "Choose another folder with --cache, or use --no-cache"
 
 
 class ResultStore:
@@ -41,16 +40,13 @@ class ResultStore:
             CacheError: an entry is there and cannot be read.
         """
         path = self.path_of(key)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        content = read_entry(path)
+        if content is None:
             return None
-        except OSError as error:
-            raise CacheError(f"cache entry {path.name[:12]}… cannot be read: {error.strerror}", _HINT) from error
         if not _is_intact(content):
-            path.unlink(missing_ok=True)
+            remove_entry(path)
             return None
-        _mark_used(path)
+        mark_used(path)
         return content[_HASH_BYTES:]
 
     def put(self, key: str, content: bytes) -> None:
@@ -63,7 +59,7 @@ class ResultStore:
         try:
             write_atomic(self.path_of(key), lambda stream: stream.write(digest + content), durable=False)
         except EnvironmentFault as error:
-            raise CacheError(f"cache of results: {error.message}", _HINT) from error
+            raise CacheError(f"cache of results: {error.message}", CACHE_HINT) from error
 
     def sizes(self) -> list[int]:
         """Bytes of every entry."""
@@ -73,7 +69,7 @@ class ResultStore:
         """Read every entry and delete those that are damaged; return how many that were."""
         broken = [path for path in self._entries() if not _is_intact(path.read_bytes())]
         for path in broken:
-            path.unlink(missing_ok=True)
+            remove_entry(path)
         return len(broken)
 
     def prune(self, max_age_s: float | None) -> list[int]:
@@ -82,7 +78,7 @@ class ResultStore:
         old = [path for path in self._entries() if max_age_s is None or now - path.stat().st_mtime > max_age_s]
         sizes = [path.stat().st_size for path in old]
         for path in old:
-            path.unlink(missing_ok=True)
+            remove_entry(path)
         return sizes
 
     def _entries(self) -> Iterator[Path]:
@@ -91,10 +87,3 @@ class ResultStore:
 
 def _is_intact(content: bytes) -> bool:
     return hashlib.sha256(content[_HASH_BYTES:]).digest() == content[:_HASH_BYTES]
-
-
-def _mark_used(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError:
-        return  # a cache that may only be read is still a cache
