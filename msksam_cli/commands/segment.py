@@ -40,16 +40,22 @@ def segment(
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
     from msksam_cli.pipeline.segment import run_segment
-    from msksam_cli.pipeline.segment_options import SegmentOptions, chosen_form, parse_shard, parse_size
+    from msksam_cli.pipeline.segment_options import (
+        SegmentOptions,
+        chosen_form,
+        parse_encode_size,
+        parse_shard,
+        parse_size,
+    )  # fmt: skip
     from msksam_cli.pipeline.segment_text import run_json, run_text
 
     if no_cache and cache:
         raise typer.BadParameter("--cache and --no-cache contradict each other")
     options = SegmentOptions(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
-        prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"),
-        encode_size if encode_size == "slice" else parse_size(encode_size, "encode size"), cache, not no_cache,
-        not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices, chosen_form(use_sform, use_qform),
+        prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
+        cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
+        chosen_form(use_sform, use_qform),
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

@@ -131,6 +131,23 @@ def parse_size(text: str, what: str) -> int | None:
     return int(text)
 
 
+def parse_encode_size(text: str) -> int | str | None:
+    """Side at which slices are encoded, as in `SegmentOptions.encode_size`.
+
+    >>> parse_encode_size("slice"), parse_encode_size("512"), parse_encode_size("auto")
+    ('slice', 512, None)
+
+    Raises:
+        UsageError: neither "auto", "slice" nor a number above 0.
+    """
+    if text == "slice":
+        return text
+    try:
+        return parse_size(text, "encode size")
+    except UsageError as error:
+        raise UsageError(error.message, "Write auto, slice or a number above 0") from None
+
+
 def chosen_form(use_sform: bool, use_qform: bool) -> FormChoice:
     """The NIfTI transform two flags ask for.
 
