@@ -12,16 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.atlas.evidence import normalised
-from msksam_cli.atlas.placed import WorkingProbabilities, quantised, spread
+from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.resampling import resample
 from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.boxed import quantised
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import Volume
 
 _BACKGROUND = "nothing"
@@ -151,16 +155,16 @@ def _parts(placed: PlacedAtlas, probabilities: WorkingProbabilities, rules: Shar
     """Every tissue's prior, as wide as the placement is uncertain, bones split into marrow and rim."""
     spacing_mm = probabilities.work.spacing_mm
     sigma = [rules.blur_mm / step for step in spacing_mm]
-    parts = []
-    for tissue in placed.tissues:
+
+    def parts_of(tissue: Tissue) -> list[_Part]:
         prior = ndimage.gaussian_filter(probabilities.on_work(tissue.index), sigma)
         look = tissue.group or tissue.name
-        if tissue.group in _CORTICAL_GROUPS:
-            rim = _rim(prior, spacing_mm, rules.rim_mm)
-            parts += [_Part(tissue.index, look, prior * (1 - rim)), _Part(tissue.index, f"{look} rim", prior * rim)]
-        else:
-            parts.append(_Part(tissue.index, look, prior))
-    return parts
+        if tissue.group not in _CORTICAL_GROUPS:
+            return [_Part(tissue.index, look, prior)]
+        rim = _rim(prior, spacing_mm, rules.rim_mm)
+        return [_Part(tissue.index, look, prior * (1 - rim)), _Part(tissue.index, f"{look} rim", prior * rim)]
+
+    return list(chain.from_iterable(spread_over_cores(parts_of, tuple(placed.tissues), few_cores())))
 
 
 def _rim(prior: NDArray[np.float32], spacing_mm: tuple[float, float, float], depth_mm: float) -> NDArray[np.float32]:

@@ -9,8 +9,9 @@ the prior the more the nearer it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from scipy.spatial.transform import Rotation
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.priors import THIN_GROUPS
 from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.boxed import Box3D
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 
@@ -28,7 +31,7 @@ _SURFACE = 0.5
 _LEAST_PROBABILITY, _LEAST_ROOM, _LEAST_LEVEL = 0.02, 0.05, 0.15
 
 Array = NDArray[np.float32]
-Box = tuple[slice, slice, slice]
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,11 @@ class _Outside:
 
 def bones_to_find(known: TissueTable, wanted: TissueTable) -> tuple[Tissue, ...]:
     """The atlas's bones where a thin tissue is wanted, which is laid along them; none otherwise."""
-    if not any(tissue.group in THIN_GROUPS for tissue in wanted):
-        return ()
+    return anchors(known) if any(tissue.group in THIN_GROUPS for tissue in wanted) else ()
+
+
+def anchors(known: TissueTable) -> tuple[Tissue, ...]:
+    """The tissues of an atlas that thin tissues are attached to."""
     return tuple(tissue for tissue in known if tissue.group in ANCHOR_GROUPS)
 
 
@@ -114,20 +120,18 @@ def attach_to_bones(
     if not isinstance(kept, WorkingProbabilities) or any(mask.shape != placed.grid.shape for mask in found.values()):
         raise ValueError(f"found bones do not belong to the placement of {placed.atlas_name!r}")
     fine = _fine_grid(placed.grid, rules)
-    values = {index: spread(kept.on_work(index), fine.shape) for index in kept}
+    values = _each(kept, lambda index: spread(kept.on_work(index), fine.shape))
     thin = [tissue.index for tissue in placed.tissues if tissue.group in THIN_GROUPS]
     box = _box_round([values[index] for index in thin], fine.spacing_mm, rules.margin_mm)
-    bones = {
-        index: _between_slices(mask, placed.grid, fine)
-        for index, mask in found.items()
-        if index in values and mask.any()
-    }
+    shown = [index for index, mask in found.items() if index in values and mask.any()]
+    bones = _each(shown, lambda index: _between_slices(found[index], placed.grid, fine))
     bones = {i: bone for i, bone in bones.items() if _dice(bone, values[i] > _SURFACE) >= rules.least_dice}
     if box is None or not bones:
         return placed
     pairs = [(values[index][box] > _SURFACE, bone[box]) for index, bone in bones.items()]
-    anchors = [anchor for pair in pairs if (anchor := _anchor(*pair, fine.spacing_mm, rules))]
-    if not anchors:
+    fits = spread_over_cores(lambda pair: _anchor(*pair, fine.spacing_mm, rules), pairs, few_cores())
+    bones_beside = [anchor for anchor in fits if anchor]
+    if not bones_beside:
         return placed
     smooth = [rules.edge_mm / step for step in fine.spacing_mm]
     edges = {index: ndimage.gaussian_filter(bone.astype(np.float32), smooth) for index, bone in bones.items()}
@@ -135,10 +139,10 @@ def attach_to_bones(
         _left_by([values[index][box] for index in bones]), _left_by([edges[index][box] for index in bones])
     )
     soft = {index: value[box] for index, value in values.items() if index not in bones}
-    common = _voxels_at(_shift_between(anchors, rules), fine.spacing_mm)
+    common = _voxels_at(_shift_between(bones_beside, rules), fine.spacing_mm)
     places = {index: common for index in soft}
     for index in thin:
-        beside = _beside(soft[index], anchors, rules)
+        beside = _beside(soft[index], bones_beside, rules)
         places[index] = _voxels_at(_shift_between(beside, rules), fine.spacing_mm)
     moved = _moved(soft, places, thin, outside)
     for index, part in moved.items():
@@ -154,13 +158,17 @@ def _moved(
 
     P(tissue | no bone) = P(tissue) / P(no bone) as placed, times P(no bone) as found.
     """
-    moved = {}
-    for index, value in soft.items():
+
+    def found_at(index: int) -> Array:
         at = places[index]
-        there, left = (ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in (value, outside.placed))
+        there, left = (
+            ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in (soft[index], outside.placed)
+        )
         given = np.minimum(there / np.maximum(left, np.maximum(there, _LEAST_ROOM)), 1.0)
-        moved[index] = given * outside.found
-    moved |= {index: filling_its_volume(moved[index]) for index in thin}
+        moved = np.asarray(given * outside.found, dtype=np.float32)
+        return filling_its_volume(moved) if index in thin else moved
+
+    moved = _each(soft, found_at)
     room = outside.found
     for members in (thin, [index for index in moved if index not in thin]):
         claimed = np.sum([moved[index] for index in members], axis=0)
@@ -168,6 +176,12 @@ def _moved(
         moved |= {index: moved[index] * share for index in members}
         room = np.maximum(room - claimed * share, 0.0)
     return moved
+
+
+def _each(indices: Iterable[int], value_of: Callable[[int], _Value]) -> dict[int, _Value]:
+    """A value for each label, computed side by side."""
+    listed = list(indices)
+    return dict(zip(listed, spread_over_cores(value_of, listed, few_cores()), strict=True))
 
 
 def _left_by(probabilities: Sequence[Array]) -> Array:
@@ -229,7 +243,7 @@ def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 def _box_round(
     values: Sequence[Array | NDArray[np.bool_]], spacing_mm: tuple[float, float, float], margin_mm: float
-) -> Box | None:
+) -> Box3D | None:
     """The box of all voxels where any of several tissues may be, and a margin; None when there are none."""
     somewhere = np.any([value > _LEAST_PROBABILITY for value in values], axis=0) if values else np.zeros((0, 0, 0))
     if not somewhere.any():

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import Boxed, bounding_box, quantised
 from msksam_cli.core.geometry import Grid
 
 
@@ -33,6 +34,10 @@ class WorkingProbabilities(Mapping[int, NDArray[np.float32]]):
     def __getitem__(self, index: int) -> NDArray[np.float32]:
         return spread(self.on_work(index), self.target.shape)
 
+    def boxed(self, index: int) -> Boxed:
+        """The same array without the voxels round it that are 0."""
+        return spread_boxed(self.on_work(index), self.target.shape)
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._values)
 
@@ -49,15 +54,6 @@ class WorkingProbabilities(Mapping[int, NDArray[np.float32]]):
         return self._values[index].astype(np.float32) / np.float32(255)
 
 
-def quantised(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """A probability 0…1 with 8 bits.
-
-    >>> quantised(np.array([0.0, 0.5, 1.0], dtype=np.float32)).tolist()
-    [0, 128, 255]
-    """
-    return np.asarray(np.clip(np.rint(probability * 255.0), 0, 255), dtype=np.uint8)
-
-
 def _with_8_bits(values: NDArray[np.float32] | NDArray[np.uint8]) -> NDArray[np.uint8]:
     if values.dtype == np.uint8:
         return np.asarray(values, dtype=np.uint8)
@@ -70,10 +66,18 @@ def nearest(values: NDArray[np.uint16], shape: tuple[int, int, int]) -> NDArray[
     >>> nearest(np.array([[[1, 2]]], dtype=np.uint16), (1, 1, 4)).ravel().tolist()
     [1, 1, 2, 2]
     """
-    for axis in range(3):
-        places = ((np.arange(shape[axis]) + 0.5) * values.shape[axis] / shape[axis]).astype(int)
-        values = np.take(values, np.minimum(places, values.shape[axis] - 1), axis=axis)
-    return values
+    places = [nearest_places(before, after) for before, after in zip(values.shape, shape, strict=True)]
+    return values[np.ix_(*places)]
+
+
+def nearest_places(before: int, after: int) -> NDArray[np.intp]:
+    """(after,) which of `before` voxels along an axis each of `after` voxels of the same extent lies in.
+
+    >>> nearest_places(2, 4).tolist()
+    [0, 0, 1, 1]
+    """
+    places = ((np.arange(after) + 0.5) * before / after).astype(np.intp)
+    return np.minimum(places, before - 1)
 
 
 def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
@@ -84,12 +88,14 @@ def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[
     >>> spread(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 1, 4)).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    if values.shape == shape:
-        return values
-    result = np.zeros(shape, dtype=np.float32)
-    box = _occupied(values)
-    if box is None:
-        return result
+    return values if values.shape == shape else np.asarray(spread_boxed(values, shape).whole(), dtype=np.float32)
+
+
+def spread_boxed(values: NDArray[np.float32], shape: tuple[int, int, int]) -> Boxed:
+    """What `spread` gives, without the voxels round it that are 0."""
+    box = bounding_box(values)
+    if box is None or values.shape == shape:
+        return Boxed.of(values) if box else Boxed(shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype=np.float32))
     target_box, indices, fractions = [], [], []
     for axis in range(3):
         position = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
@@ -99,22 +105,12 @@ def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[
         floor = np.minimum(clipped[used].astype(int), max(values.shape[axis] - 2, 0))
         indices.append(floor)
         fractions.append((clipped[used] - floor).astype(np.float32))
-    part = values
+    first = [int(places[0]) for places in indices]
+    part = values[tuple(slice(low, int(places[-1]) + 2) for low, places in zip(first, indices, strict=True))]
     for axis in sorted(range(3), key=lambda a: shape[a] / values.shape[a]):
-        low = np.take(part, indices[axis], axis=axis)
-        high = np.take(part, np.minimum(indices[axis] + 1, part.shape[axis] - 1), axis=axis)
+        below = indices[axis] - first[axis]
+        low = np.take(part, below, axis=axis)
+        high = np.take(part, np.minimum(below + 1, part.shape[axis] - 1), axis=axis)
         weight = fractions[axis].reshape([-1 if a == axis else 1 for a in range(3)])
         part = low + weight * (high - low)
-    result[tuple(target_box)] = part
-    return result
-
-
-def _occupied(values: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:
-    """The box of values that are not 0, or None when there are none."""
-    found = []
-    for axis in range(3):
-        used = np.flatnonzero(values.any(axis=tuple(other for other in range(3) if other != axis)))
-        if used.size == 0:
-            return None
-        found.append(slice(int(used[0]), int(used[-1]) + 1))
-    return found[0], found[1], found[2]
+    return Boxed(shape, (target_box[0], target_box[1], target_box[2]), part)

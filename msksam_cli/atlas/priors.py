@@ -9,15 +9,19 @@ cartilage encloses the bone it covers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msksam_cli.atlas.placed import WorkingProbabilities, nearest
+from msksam_cli.atlas.placed import WorkingProbabilities, nearest, nearest_places
 from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.boxed import Boxed
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.core.slicing import plane_axes, take_slice
@@ -29,6 +33,10 @@ PROMPT_KINDS = ("auto", "box", "point", "box+point")
 THIN_GROUPS = ("cartilage", "meniscus")
 _LEAST, _INSIDE, _SURE = 0.3, 0.5, 0.8
 _SMALLEST_MM2 = 4.0
+
+_PlanePart = tuple[slice, slice]
+_Winners = Callable[[int, _PlanePart], NDArray[np.integer]]
+"""Index of a slice, rows and columns → label values there."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +74,31 @@ class _Question:
 
 @dataclass(frozen=True, eq=False)
 class _Plane:
-    """What is known about one tissue on one slice."""
+    """What is known about one tissue on one slice.
+
+    Attributes:
+        index: of the slice.
+        shape: (rows, columns) of the slice.
+        corner_xy: first pixel of the part of the slice on which the tissue is expected at all.
+        probability: (rows, columns) of that part.
+        winner: rows and columns of the slice → label value of the strongest tissue there.
+        spacing_mm: between rows and between columns.
+    """
 
     index: int
+    shape: tuple[int, int]
+    corner_xy: tuple[int, int]
     probability: NDArray[np.float32]
-    rivals: NDArray[np.bool_]
+    winner: Callable[[_PlanePart], NDArray[np.integer]]
     spacing_mm: tuple[float, float]
+
+    def probability_on(self, part: _PlanePart) -> NDArray[np.float32]:
+        """The probability on some rows and columns of the slice."""
+        left, top = self.corner_xy
+        rows, columns = self.probability.shape
+        whole = np.zeros(self.shape, dtype=np.float32)
+        whole[top : top + rows, left : left + columns] = self.probability
+        return whole[part]
 
 
 def prompts_from_priors(
@@ -93,12 +120,35 @@ def prompts_from_priors(
         UsageError: `kind` is unknown.
     """
     rules = _with_kind(rules, kind)
-    winner = strongest_tissue(placed.probabilities, placed.grid.shape)
-    prompts: list[Prompt] = []
-    for tissue in tissues:
+    winner = _winner_planes(placed, slice_axis)
+
+    def prompts_for(tissue: Tissue) -> list[Prompt]:
         question = _Question(tissue, rules, f"atlas:{placed.atlas_name}", pad=True)
-        prompts += _tissue_prompts(question, placed.probabilities[tissue.index], winner, placed.grid, slice_axis)
-    return _ordered(prompts)
+        probability = boxed_probability(placed, tissue.index)
+        return list(_tissue_prompts(question, probability, winner, placed.grid, slice_axis))
+
+    by_tissue = spread_over_cores(prompts_for, tuple(tissues), few_cores())
+    return _ordered(list(chain.from_iterable(by_tissue)))
+
+
+def boxed_probability(placed: PlacedAtlas, index: int) -> Boxed:
+    """Where a placed tissue may be, P (I, J, K) as float32, without the voxels round it where it cannot."""
+    known = placed.probabilities
+    return known.boxed(index) if isinstance(known, WorkingProbabilities) else Boxed.of(known[index])
+
+
+def _winner_planes(placed: PlacedAtlas, slice_axis: int) -> _Winners:
+    """The tissue that is strongest on a part of a slice, 0 where none is."""
+    known, shape = placed.probabilities, placed.grid.shape
+    if not isinstance(known, WorkingProbabilities):
+        winner = strongest_tissue(known, shape)
+        return lambda index, part: take_slice(winner, slice_axis, index)[part]
+    coarse = strongest_tissue({index: known.on_work(index) for index in known}, known.work.shape)
+    along = nearest_places(coarse.shape[slice_axis], shape[slice_axis])
+    rows, columns = (nearest_places(coarse.shape[axis], shape[axis]) for axis in plane_axes(slice_axis))
+    return lambda index, part: take_slice(coarse, slice_axis, int(along[index]))[
+        np.ix_(rows[part[0]], columns[part[1]])
+    ]
 
 
 def prompts_from_labels(
@@ -127,11 +177,16 @@ def prompts_from_labels(
     """
     rules = _with_kind(rules, kind)
     rng = np.random.default_rng(seed)
+
+    def winner(index: int, part: _PlanePart) -> NDArray[np.integer]:
+        return take_slice(labels.values, slice_axis, index)[part]
+
     prompts: list[Prompt] = []
     for tissue in tissues:
-        truth = labels.mask(tissue.index).astype(np.float32)
+        truth = Boxed.of(labels.mask(tissue.index))
         question = _Question(tissue, rules, "labels", pad=False)
-        prompts += _tissue_prompts(question, truth, labels.values, labels.grid, slice_axis)
+        known = replace(truth, part=truth.part.astype(np.float32))
+        prompts += _tissue_prompts(question, known, winner, labels.grid, slice_axis)
     rows, columns = (labels.grid.shape[axis] for axis in plane_axes(slice_axis))
     return tuple(_jittered(prompt, jitter, rng, (rows, columns)) for prompt in _ordered(prompts))
 
@@ -164,8 +219,8 @@ def _ordered(prompts: list[Prompt]) -> tuple[Prompt, ...]:
 
 def _tissue_prompts(
     question: _Question,
-    probability: NDArray[np.float32],
-    winner: NDArray[np.integer],
+    probability: Boxed,
+    winner: _Winners,
     grid: Grid,
     slice_axis: int,
 ) -> Iterator[Prompt]:
@@ -173,13 +228,17 @@ def _tissue_prompts(
     spacing = grid.spacing_mm[rows], grid.spacing_mm[columns]
     tissue = question.tissue
     tile_mm = question.rules.tile_mm if tissue.group in THIN_GROUPS else None
-    peaks = probability.max(axis=(rows, columns))
-    for index in np.flatnonzero(peaks >= _LEAST).tolist():
-        rivals = take_slice(winner, slice_axis, index)
+    if probability.part.size == 0:
+        return
+    peaks = probability.part.max(axis=(rows, columns))
+    for number in np.flatnonzero(peaks >= _LEAST).tolist():
+        index = probability.box[slice_axis].start + number
         plane = _Plane(
             index,
-            take_slice(probability, slice_axis, index),
-            (rivals != 0) & (rivals != tissue.index),
+            (grid.shape[rows], grid.shape[columns]),
+            (probability.box[columns].start, probability.box[rows].start),
+            take_slice(probability.part, slice_axis, number),
+            partial(winner, index),
             spacing,
         )
         for part in _parts(plane.probability, spacing, tile_mm):
@@ -220,11 +279,11 @@ def _tiles(part: NDArray[np.bool_], spacing_mm: tuple[float, float], tile_mm: fl
 
 
 def _prompt(question: _Question, plane: _Plane, part: NDArray[np.bool_]) -> Prompt:
-    rules, box = question.rules, Box.of_mask(part)
+    rules, box = question.rules, Box.of_mask(part).moved(*plane.corner_xy)
     if question.pad:
         pad_mm = max(rules.least_pad_mm, _undecided_mm(plane, part))
-        box = box.padded(pad_mm / plane.spacing_mm[1], pad_mm / plane.spacing_mm[0], part.shape)
-    points = None if rules.kind == "box" else _points(plane, part, box, rules)
+        box = box.padded(pad_mm / plane.spacing_mm[1], pad_mm / plane.spacing_mm[0], plane.shape)
+    points = None if rules.kind == "box" else _points(question, plane, part, box)
     asked_box = None if rules.kind == "point" else box
     return Prompt(question.tissue.index, plane.index, asked_box, points, question.source)
 
@@ -238,13 +297,17 @@ def _undecided_mm(plane: _Plane, part: NDArray[np.bool_]) -> float:
     return min(0.5 * pixel_mm * float(undecided.sum()) / max(int(rim.sum()), 1), 6.0)
 
 
-def _points(plane: _Plane, part: NDArray[np.bool_], box: Box, rules: PromptRules) -> Points:
+def _points(question: _Question, plane: _Plane, part: NDArray[np.bool_], box: Box) -> Points:
+    rules, (left, top) = question.rules, plane.corner_xy
     sure = part & (plane.probability >= min(_SURE, 0.9 * float(plane.probability[part].max())))
-    positive = deepest_points(sure, plane.spacing_mm, rules.positive_points)
+    positive = [(left + x, top + y) for x, y in deepest_points(sure, plane.spacing_mm, rules.positive_points)]
     x0, y0, x1, y1 = (round(v) for v in box.xyxy)
-    rivals = np.zeros_like(part)
-    rivals[y0 : y1 + 1, x0 : x1 + 1] = plane.rivals[y0 : y1 + 1, x0 : x1 + 1]
-    negative = deepest_points(rivals & (plane.probability < 1 - _SURE), plane.spacing_mm, rules.negative_points)
+    around = slice(y0, y1 + 1), slice(x0, x1 + 1)
+    winner = plane.winner(around)
+    rivals = (winner != 0) & (winner != question.tissue.index)
+    rivals &= plane.probability_on(around) < 1 - _SURE
+    beside = deepest_points(rivals, plane.spacing_mm, rules.negative_points)
+    negative = [(x0 + x, y0 + y) for x, y in beside]
     return Points(tuple(positive + negative), (True,) * len(positive) + (False,) * len(negative))
 
 

@@ -35,6 +35,11 @@ class Box:
             raise ValueError("an empty mask has no box")
         return cls((float(columns[0]), float(rows[0]), float(columns[-1]), float(rows[-1])))
 
+    def moved(self, x_px: float, y_px: float) -> Box:
+        """The box shifted by a vector."""
+        x0, y0, x1, y1 = self.xyxy
+        return Box((x0 + x_px, y0 + y_px, x1 + x_px, y1 + y_px))
+
     def padded(self, pad_x_px: float, pad_y_px: float, shape: tuple[int, int]) -> Box:
         """The box grown on every side and clipped to a slice of (rows, columns)."""
         x0, y0, x1, y1 = self.xyxy

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.core.boxed import Box3D
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
-from msksam_cli.measure.overlap import Box3D
 
 METRICS_COLUMNS = (
     "case",

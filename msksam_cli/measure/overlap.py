@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import Box3D
+
 LabelArray = NDArray[np.uint8] | NDArray[np.uint16]
-Box3D = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -76,17 +77,6 @@ def overlaps(labels_a: LabelArray, labels_b: LabelArray) -> dict[int, Overlap]:
 def _counts(labels: LabelArray) -> Counter[int]:
     counts = np.bincount(labels[labels > 0])
     return Counter({int(label): int(counts[label]) for label in np.flatnonzero(counts)})
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> Box3D | None:
-    """Slices of the smallest box that holds a mask (I, J, K), None when it is empty."""
-    planes: NDArray[np.bool_] = np.any(mask, axis=2)
-    i, j = np.flatnonzero(planes.any(axis=1)), np.flatnonzero(planes.any(axis=0))
-    if i.size == 0:
-        return None
-    k = np.flatnonzero(mask[i[0] : i[-1] + 1, j[0] : j[-1] + 1].any(axis=(0, 1)))
-    first, last = (int(i[0]), int(j[0]), int(k[0])), (int(i[-1]), int(j[-1]), int(k[-1]))
-    return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)
 
 
 def union_box(one: Box3D | None, other: Box3D | None) -> Box3D | None:

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.core.atlases import Fit, PlacedAtlas, Population
+from msksam_cli.core.boxed import bounding_box
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import GridMismatchError
 from msksam_cli.measure.morphometry import COMPLETE_VISIBLE_FRACTION, TissueExtent, cut_reason, tissue_extents
-from msksam_cli.measure.overlap import Overlap, bounding_box
+from msksam_cli.measure.overlap import Overlap
 
 QC_COLUMNS = ("case", "tissue", "flag", "value", "threshold", "text")
 """Columns of qc.csv."""

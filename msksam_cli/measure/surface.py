@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from msksam_cli.core.boxed import bounding_box
 from msksam_cli.core.geometry import FloatArray
-from msksam_cli.measure.overlap import bounding_box, union_box
+from msksam_cli.measure.overlap import union_box
 from msksam_cli.measure.surface_elements import FULL_CODE, element_areas_mm2, neighbourhood_codes
 
 Spacing = tuple[float, float, float]

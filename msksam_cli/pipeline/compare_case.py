@@ -122,7 +122,8 @@ def labelled_case(
 def prompting_placements(case: LabelledCase, setups: Mapping[str, Setup]) -> dict[str, PlacedAtlas]:
     """Name of a model → the placed atlas as it prompts this model."""
     return {
-        name: prompting_placement(case.volume, case.unrefined, case.placed, setup) for name, setup in setups.items()
+        name: prompting_placement(case.volume, case.unrefined, lambda: case.placed, setup)
+        for name, setup in setups.items()
     }
 
 

@@ -1,7 +1,8 @@
-"""What is known of a volume from an earlier run: how atlases fit it, and where one lies.
+"""What is known of a volume from an earlier run: how atlases fit it, where one lies, and which bones were found by it.
 
-Both depend on the volume, the atlas and the code that places it, and on nothing that is asked of them, so that another
-tissue, another model or other prompts need not place an atlas again.
+Fit and placement depend on the volume, the atlas and the code that places it, and on nothing that is asked of them, so
+that another tissue, another model or other prompts need not place an atlas again. Bones depend on the model and the
+rules as well; thin tissues are laid along them, whichever of these is asked for.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-import msksam_cli.atlas
+import msksam_cli
 from msksam_cli.atlas.coarse_fit import coarse_fit
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.core.atlases import Atlas, Fit, PlacedAtlas
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import Grid
-from msksam_cli.core.volume import Volume
+from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.io.result_store import ResultStore
 
 _NUMERICS = ("numpy", "scipy", "SimpleITK")
@@ -66,15 +68,50 @@ class Kept:
         content = self._once("place", atlas.sha256, lambda: _dumped(place_atlas(atlas, volume, threads=threads)))
         return _parsed(content, atlas, volume)
 
+    def bones(self, placed: PlacedAtlas, asked: str) -> LabelMap | None:
+        """The bones found by a placement, None when they are not known.
+
+        Args:
+            placed: the atlas on the volume, as `placement` gave it.
+            asked: all else they depend on: model, rules, tissues; "" when that cannot be told.
+        """
+        content = (
+            self.store.get(self._bones_key(placed, asked)) if self.store and asked and placed.atlas_sha256 else None
+        )
+        if content is None:
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            start, part = arrays["start"].tolist(), arrays["part"]
+        i, j, k = (slice(first, first + n) for first, n in zip(start, part.shape, strict=True))
+        return LabelMap(Boxed(placed.grid.shape, (i, j, k), part).whole(), placed.grid, placed.tissues)
+
+    def keep_bones(self, placed: PlacedAtlas, asked: str, found: LabelMap) -> None:
+        """Keep what `bones` gives.
+
+        Raises:
+            CacheError: the folder cannot be written or the disk is full.
+        """
+        if self.store and asked and placed.atlas_sha256:
+            known, stream = Boxed.of(found.values), io.BytesIO()
+            np.savez_compressed(stream, start=[part.start for part in known.box], part=known.part, allow_pickle=False)
+            self.store.put(self._bones_key(placed, asked), stream.getvalue())
+
+    def _bones_key(self, placed: PlacedAtlas, asked: str) -> str:
+        return _key("bones", _code_sha256(""), placed.atlas_sha256, self.volume_sha256, asked)
+
     def _once(self, what: str, atlas_sha256: str, compute: Callable[[], bytes]) -> bytes:
         if self.store is None or not atlas_sha256:
             return compute()
-        key = hashlib.sha256("\n".join((what, _code_sha256(), atlas_sha256, self.volume_sha256)).encode()).hexdigest()
+        key = _key(what, _code_sha256("atlas"), atlas_sha256, self.volume_sha256)
         found = self.store.get(key)
         if found is None:
             found = compute()
             self.store.put(key, found)
         return found
+
+
+def _key(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def volume_sha256(volume: Volume) -> str:
@@ -86,10 +123,10 @@ def volume_sha256(volume: Volume) -> str:
 
 
 @cache
-def _code_sha256() -> str:
-    """Hex sha256 over the code that places atlases and the versions of what it counts with."""
+def _code_sha256(folder: str) -> str:
+    """Hex sha256 over the code in a folder of the package, at any depth, and the versions of what it counts with."""
     digest = hashlib.sha256(" ".join(importlib.metadata.version(name) for name in _NUMERICS).encode())
-    for source in sorted(Path(msksam_cli.atlas.__path__[0]).glob("*.py")):
+    for source in sorted((Path(msksam_cli.__path__[0]) / folder).rglob("*.py")):
         digest.update(source.name.encode() + source.read_bytes())
     return digest.hexdigest()
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from msksam_cli.atlas.appearance import SharpeningRules, sharpen_placement
-from msksam_cli.atlas.attached import attach_to_bones, bones_to_find
-from msksam_cli.atlas.placed import quantised
-from msksam_cli.atlas.priors import prompts_from_priors
+from msksam_cli.atlas.attached import anchors, attach_to_bones, bones_to_find
+from msksam_cli.atlas.priors import boxed_probability, prompts_from_priors
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.cores import spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import MaskPrediction, Prompt
@@ -38,7 +39,7 @@ _SURER = SharpeningRules(blur_mm=0.5)
 
 Plane = NDArray[np.float32]
 Values = NDArray[np.uint16]
-Quantised = Mapping[int, NDArray[np.uint8]]
+Quantised = Mapping[int, Boxed]
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +148,16 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | 
     Raises:
         AtlasError: the atlas cannot be placed at all.
     """
-    tally = Tally()
+    tally, kept = Tally(), kept or Kept.of(volume, setup.results)
     with tally.timed("place"):
-        placed = (kept or Kept.of(volume, setup.results)).placement(atlas, volume, setup.threads)
-    sharp = refined_placement(volume, placed, tally)
-    return segment_placed(volume, prompting_placement(volume, placed, sharp, setup, tally), setup, tally)
+        placed = kept.placement(atlas, volume, setup.threads)
+    prompting = prompting_placement(
+        volume, placed, lambda: refined_placement(volume, placed, tally), setup, tally=tally, kept=kept
+    )
+    done = segment_placed(volume, prompting, setup, tally)
+    if setup.tissues == TissueTable(anchors(placed.tissues)):
+        kept.keep_bones(placed, _asked(setup), done.labels)
+    return done
 
 
 def refined_placement(volume: Volume, placed: PlacedAtlas, tally: Tally | None = None) -> PlacedAtlas:
@@ -161,25 +167,48 @@ def refined_placement(volume: Volume, placed: PlacedAtlas, tally: Tally | None =
 
 
 def prompting_placement(
-    volume: Volume, placed: PlacedAtlas, sharp: PlacedAtlas, setup: Setup, tally: Tally | None = None
+    volume: Volume,
+    placed: PlacedAtlas,
+    sharpened: Callable[[], PlacedAtlas],
+    setup: Setup,
+    *,
+    tally: Tally | None = None,
+    kept: Kept | None = None,
 ) -> PlacedAtlas:
-    """The placement that prompts a model: `sharp`, and where thin tissues are wanted, laid along the bones found by it.
+    """The placement that prompts a model: made sharper, and thin tissues, where wanted, laid along the found bones.
 
     Args:
         volume: what to segment.
         placed: the atlas as placed.
-        sharp: the same made sharper by `refined_placement`; the bones are asked for by it.
+        sharpened: gives the same made sharper by `refined_placement`; bones that are not known yet are asked for by it.
         setup: model, store, wanted tissues and rules.
         tally: where counts and times are added.
+        kept: what is known about the volume from before.
     """
     bones = bones_to_find(placed.tissues, setup.tissues)
     if not bones:
-        return sharp
-    tally = tally or Tally()
-    found = segment_placed(volume, sharp, replace(setup, tissues=TissueTable(bones)), tally).labels
+        return sharpened()
+    tally, kept = tally or Tally(), kept or Kept.of(volume, setup.results)
+    asking = replace(setup, tissues=TissueTable(bones))
+    found = kept.bones(placed, _asked(asking))
+    if found is None:
+        found = segment_placed(volume, sharpened(), asking, tally).labels
+        kept.keep_bones(placed, _asked(asking), found)
     with tally.timed("refine"):
         attached = attach_to_bones(placed, {bone.index: found.mask(bone.index) for bone in bones})
-        return sharp if attached is placed else sharpen_placement(attached, volume, _SURER)
+        if attached is not placed:
+            return sharpen_placement(attached, volume, _SURER)
+    return sharpened()
+
+
+def _asked(setup: Setup) -> str:
+    """All that the labels of a placed volume depend on besides volume and placement; "" where that has no name."""
+    model = setup.model
+    if not model.weights_sha256:
+        return ""
+    network = model.weights_sha256, model.encoder_sha256, arithmetic(model), model.device.partition(":")[0]
+    tissues = [(tissue.index, tissue.group) for tissue in setup.tissues]
+    return json.dumps([network, asdict(setup.rules), setup.prompt_kind, setup.fusion, tissues], sort_keys=True)
 
 
 def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None) -> Segmentation:
@@ -194,9 +223,9 @@ def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tal
 
 
 def placed_questions(volume: Volume, placed: PlacedAtlas, setup: Setup) -> tuple[tuple[Prompt, ...], Quantised]:
-    """Prompts for the wanted tissues, and label value → P (I, J, K) as uint8, 255 meaning 1."""
+    """Prompts for the wanted tissues, and label value → P (I, J, K) as `Boxed` of uint8, 255 meaning 1."""
     prompts = prompts_from_priors(placed, setup.tissues, volume.grid.slice_axis, setup.prompt_kind)
-    return prompts, {index: quantised(placed.probabilities[index]) for index in setup.tissues.indices}
+    return prompts, {index: boxed_probability(placed, index).quantised() for index in setup.tissues.indices}
 
 
 def segment_with_prompts(
@@ -213,7 +242,7 @@ def segment_with_prompts(
         volume: what to segment.
         prompts: in order of slice.
         setup: model, store, wanted tissues and rules.
-        priors: label value → P (I, J, K) as uint8, 255 meaning 1; None to leave the prior out.
+        priors: label value → P (I, J, K) as `Boxed` of uint8, 255 meaning 1; None to leave the prior out.
         tally: where counts and times are added.
     """
     tally = tally or Tally()
@@ -312,4 +341,4 @@ def _slice_evidence(
 def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, Plane] | None:
     if priors is None:
         return None
-    return {t: take_slice(values, axis, index).astype(np.float32) / np.float32(255) for t, values in priors.items()}
+    return {t: values.plane(axis, index).astype(np.float32) / np.float32(255) for t, values in priors.items()}

@@ -4,9 +4,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from msksam_cli.core.boxed import bounding_box
 from msksam_cli.core.tissues import GROUPS, SIDES, Tissue, TissueTable
 from msksam_cli.io.tables import read_csv, read_tissue_table, write_csv, write_tissue_table
-from msksam_cli.measure.overlap import bounding_box, dice, iou
+from msksam_cli.measure.overlap import dice, iou
 from msksam_cli.measure.surface import assd_mm, hausdorff_mm, hd95_mm, surface_dice, surface_distances
 
 SPACING_MM = (0.5, 0.7, 3.0)

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from msksam_cli.atlas.deform import composed, looked_up, no_displacement, on_grid
-from msksam_cli.atlas.placed import WorkingProbabilities, nearest, spread
+from msksam_cli.atlas.placed import WorkingProbabilities, nearest, spread, spread_boxed
 from msksam_cli.core.geometry import Grid
 
 FINE = Grid((50, 42, 12), np.diag([0.5, 0.7, 3.0, 1.0]))
@@ -60,3 +61,15 @@ def test_a_field_looks_up_what_lies_further_along_the_axis() -> None:
     field = no_displacement(FINE)
     field[0], field[2] = 1.0, 3.0
     assert np.argwhere(looked_up(values, FINE, field) > 0.5).tolist() == [[18, 10, 4]]
+
+
+def test_spreading_a_small_part_of_a_grid_leaves_no_trace_of_the_rest() -> None:
+    values = np.zeros((12, 11, 10), dtype=np.float32)
+    values[4:7, 5, 3:9] = 0.75
+    shape = (31, 17, 10)
+    boxed = spread_boxed(values, shape)
+    assert boxed.part.size < 0.2 * np.prod(shape)
+    places = [(np.arange(n) + 0.5) * m / n - 0.5 for n, m in zip(shape, values.shape, strict=True)]
+    at = np.stack(np.meshgrid(*places, indexing="ij"))
+    judge = ndimage.map_coordinates(values, at, order=1, mode="nearest")
+    np.testing.assert_allclose(boxed.whole(), judge, atol=1e-6)

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.atlas.priors import deepest_points, prompts_from_labels, prompts_from_priors, strongest_tissue
 from msksam_cli.core.atlases import Fit, PlacedAtlas
 from msksam_cli.core.geometry import Grid
@@ -135,3 +138,14 @@ def test_the_strongest_tissue_wins_and_weak_ones_lose_to_background() -> None:
     first, second = np.zeros((2, 1, 1, 3), dtype=np.float32)
     first[0, 0], second[0, 0] = (0.6, 0.7, 0.4), (0.7, 0.2, 0.3)
     assert strongest_tissue({4: first, 9: second}, (1, 1, 3)).ravel().tolist() == [9, 4, 0]
+
+
+def test_a_placement_on_a_working_grid_asks_as_one_that_holds_every_voxel() -> None:
+    plain = _hard(0.9)
+    working = WorkingProbabilities(plain.grid, plain.grid, {i: plain.probabilities[i] for i in plain.probabilities})
+    whole = replace(plain, probabilities={index: working[index] for index in working})
+    for axis in range(3):
+        asked = prompts_from_priors(replace(plain, probabilities=working), TISSUES, axis)
+        assert asked == prompts_from_priors(whole, TISSUES, axis)
+        beside = [not all(prompt.points.is_foreground) for prompt in asked if prompt.points]
+        assert any(beside) == (axis != 1), "slices along axis 1 show either bone or plate"

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from msksam_cli.measure.overlap import bounding_box, dice, iou, overlaps, union_box
+from msksam_cli.core.boxed import bounding_box
+from msksam_cli.measure.overlap import dice, iou, overlaps, union_box
 
 
 def masks():

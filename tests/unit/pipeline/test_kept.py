@@ -92,6 +92,37 @@ def test_without_a_store_nothing_is_kept(bones_atlas: Atlas, bones_volume: Volum
         known.fit_score("a" * 64, unread, bones_volume)
 
 
+def test_bones_come_back_as_they_were_found_and_only_to_the_same_question(
+    bones_atlas: Atlas, bones_volume: Volume, store: ResultStore
+) -> None:
+    known = Kept.of(bones_volume, store)
+    placed = place_atlas(bones_atlas, bones_volume)
+    values = np.zeros(bones_volume.grid.shape, dtype=np.uint8)
+    values[3:9, 5:30, 2:11] = bones_atlas.tissues.indices[0]
+    values[12:20, 8:20, 4:6] = bones_atlas.tissues.indices[1]
+    found = LabelMap(values, bones_volume.grid, bones_atlas.tissues)
+    assert known.bones(placed, "model a") is None
+    known.keep_bones(placed, "model a", found)
+    again = Kept.of(bones_volume, store).bones(placed, "model a")
+    assert again is not None
+    np.testing.assert_array_equal(again.values, values)
+    assert again.grid is placed.grid
+    assert known.bones(placed, "model b") is None
+    assert known.bones(replace(placed, atlas_sha256="b" * 64), "model a") is None
+    other = replace(bones_volume, intensities=bones_volume.intensities + 1)
+    assert Kept.of(other, store).bones(placed, "model a") is None
+
+
+def test_bones_that_cannot_be_told_apart_are_not_kept(
+    bones_atlas: Atlas, bones_volume: Volume, store: ResultStore
+) -> None:
+    known, placed = Kept.of(bones_volume, store), place_atlas(bones_atlas, bones_volume)
+    found = LabelMap(np.ones(bones_volume.grid.shape, np.uint8) * 2, bones_volume.grid, bones_atlas.tissues)
+    known.keep_bones(placed, "", found)
+    assert known.bones(placed, "") is None
+    assert store.sizes() == []
+
+
 def test_the_hash_follows_intensities_grid_and_side(bones_volume: Volume) -> None:
     moved = np.array(bones_volume.grid.affine)
     moved[0, 3] += 0.1

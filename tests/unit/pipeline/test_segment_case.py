@@ -9,6 +9,7 @@ import pytest
 
 from msksam_cli.atlas.attached import attach_to_bones
 from msksam_cli.atlas.priors import prompts_from_priors
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -77,7 +78,7 @@ def test_label_values_above_255_are_kept(setup, volume):
 
 
 def test_a_prior_of_nought_leaves_no_label_and_no_prior_leaves_the_decoders(setup, volume):
-    nothing = {index: np.zeros(GRID.shape, np.uint8) for index in TISSUES.indices}
+    nothing = {index: Boxed.of(np.zeros(GRID.shape, np.uint8)) for index in TISSUES.indices}
     assert not segment_with_prompts(volume, PROMPTS, setup, priors=nothing).labels.values.any()
     assert segment_with_prompts(volume, PROMPTS, setup, priors=None).labels.values.any()
 
