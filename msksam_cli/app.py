@@ -26,6 +26,7 @@ from msksam_cli.commands import (
     info,
     measure,
     models,
+    qc,
     report,
     scan,
     segment,
@@ -48,6 +49,7 @@ for command in (demo.demo, scan.scan, convert.convert, segment.segment, measure.
 app.add_typer(atlas.app, name="atlas")
 app.add_typer(models.app, name="models")
 app.add_typer(cache.app, name="cache")
+app.add_typer(qc.app, name="qc")
 app.command()(compare.compare)
 app.command()(finetune.finetune)
 app.command("export-onnx")(export_onnx.export_onnx)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import TissueTable
 
+_LEAST_SIMILARITY = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Population:
@@ -90,6 +92,19 @@ class Fit:
     reason: str = ""
     shift_margin: float | None = None
     template: str = ""
+
+    @property
+    def shift_share(self) -> float | None:
+        """`shift_margin` as a share of the similarity."""
+        return self._share(self.shift_margin)
+
+    @property
+    def mirror_share(self) -> float | None:
+        """`mirror_margin` as a share of the similarity."""
+        return self._share(self.mirror_margin)
+
+    def _share(self, margin: float | None) -> float | None:
+        return None if margin is None else margin / max(abs(self.similarity), _LEAST_SIMILARITY)
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,6 +37,7 @@ METRICS_COLUMNS = (
     "map_unit",
     "iou_prediction_mean",
     "prior_dice",
+    "expected_dice",
     "seconds",
 )
 """Columns of metrics.csv; those no measure fills stay empty."""
@@ -78,12 +79,14 @@ class Provenance:
     Attributes:
         iou_prediction_mean: mean of the decoder's own IoU predictions, no probability.
         prior_dice: Dice of the mask against the atlas prior above one half.
+        expected_dice: what slices like these have, see `measure.expected_dice`.
         seconds: time spent on the tissue.
         failure: why the tissue could not be segmented, "" when it could.
     """
 
     iou_prediction_mean: float | None = None
     prior_dice: float | None = None
+    expected_dice: float | None = None
     seconds: float | None = None
     failure: str = ""
 
@@ -131,6 +134,7 @@ class TissueMeasure:
             "mean_intensity": self.mean_intensity,
             "iou_prediction_mean": self.provenance.iou_prediction_mean,
             "prior_dice": self.provenance.prior_dice,
+            "expected_dice": self.provenance.expected_dice,
             "seconds": self.provenance.seconds,
         }
 

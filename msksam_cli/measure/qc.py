@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msksam_cli.core.atlases import Fit, PlacedAtlas, Population
+from msksam_cli.core.atlases import PlacedAtlas, Population
 from msksam_cli.core.boxed import bounding_box
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import GridMismatchError
+from msksam_cli.measure.expected_dice import BAD_DICE
 from msksam_cli.measure.morphometry import COMPLETE_VISIBLE_FRACTION, TissueExtent, cut_reason, tissue_extents
 from msksam_cli.measure.overlap import Overlap
 
@@ -26,7 +27,6 @@ WHOLE_CASE = "all"
 PRIOR_LEVEL = 0.5
 """The prior's own mask is where its probability is above this."""
 
-_LEAST_SIMILARITY = 1e-6
 _IN_ONE_PIECE = ("bone", "meniscus", "vertebra", "disc")
 
 
@@ -43,6 +43,7 @@ class Thresholds:
         fragment_share: share of voxels outside the largest piece, beyond what the prior shows, flagged above.
         mirror_share: advantage of the chosen side over the other as a share of its similarity, flagged below.
         shift_share: advantage of the chosen position over the best one elsewhere, likewise.
+        expected_dice: Dice to expect of a tissue, flagged below.
     """
 
     visible_fraction: float = COMPLETE_VISIBLE_FRACTION
@@ -55,6 +56,7 @@ class Thresholds:
     fragment_share: float = 0.1
     mirror_share: float = 0.05
     shift_share: float = 0.12
+    expected_dice: float = BAD_DICE
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def quality_flags(
     *,
     volume_side: str = "",
     wanted: Collection[int] | None = None,
+    expected_dice: Mapping[int, float] | None = None,
     thresholds: Thresholds | None = None,
 ) -> tuple[Flag, ...]:
     """Every flag of a case: first those of the whole case, then by label value.
@@ -132,6 +135,7 @@ def quality_flags(
         agreement: what `prior_agreement` says of the same labels and atlas.
         volume_side: side according to the input, "" when it does not say.
         wanted: label values that were asked for, None for the whole table.
+        expected_dice: label value → Dice to expect, see `measure.expected_dice`.
         thresholds: None for the defaults.
     """
     limits = thresholds or Thresholds()
@@ -146,6 +150,7 @@ def quality_flags(
             population = placed.populations.get(tissue.index) if placed else None
             flags += extent_flags(tissue, extent, visible, limits)
             flags += prior_flags(tissue, extent, agreed, limits)
+            flags += expectation_flags(tissue, (expected_dice or {}).get(tissue.index), limits)
             if extent is not None and population is not None and not cut_reason(extent, visible):
                 volume_mm3 = np.count_nonzero(extent.mask) * label_map.grid.voxel_volume_mm3
                 flags += population_flags(tissue, volume_mm3, population, limits)
@@ -160,7 +165,7 @@ def fit_flags(placed: PlacedAtlas, limits: Thresholds) -> Iterator[Flag]:
     fit = placed.fit
     if not fit.reliable:
         yield Flag(WHOLE_CASE, "atlas_fit_low", fit.similarity, None, fit.reason or "the atlas does not fit the volume")
-    share = _share(fit.shift_margin, fit)
+    share = fit.shift_share
     if share is not None and share < limits.shift_share:
         flag = "level_doubtful" if {"vertebra", "disc"} & set(placed.tissues.groups) else "position_doubtful"
         text = f"the atlas fits only {share:.1%} better here than at its best other position"
@@ -169,7 +174,7 @@ def fit_flags(placed: PlacedAtlas, limits: Thresholds) -> Iterator[Flag]:
 
 def laterality_flags(placed: PlacedAtlas, volume_side: str, limits: Thresholds) -> Iterator[Flag]:
     """laterality_doubtful when the mirrored atlas fits nearly as well, or better than the side the input names."""
-    share = _share(placed.fit.mirror_margin, placed.fit)
+    share = placed.fit.mirror_share
     if not placed.side or share is None:
         return
     least = 0.0 if volume_side == placed.side else limits.mirror_share
@@ -180,10 +185,6 @@ def laterality_flags(placed: PlacedAtlas, volume_side: str, limits: Thresholds) 
         told = "the input says" if volume_side else "it was placed as"
         text = f"{told} {placed.side}, where the atlas fits {share:+.1%} against its mirror image"
         yield Flag(WHOLE_CASE, "laterality_doubtful", share, least, text)
-
-
-def _share(margin: float | None, fit: Fit) -> float | None:
-    return None if margin is None else margin / max(abs(fit.similarity), _LEAST_SIMILARITY)
 
 
 def extent_flags(
@@ -216,6 +217,13 @@ def prior_flags(
     if share > most and (agreement is not None or tissue.group in _IN_ONE_PIECE):
         text = f"{share:.0%} of the voxels lie outside the largest piece"
         yield Flag(tissue.name, "fragmented", share, most, text)
+
+
+def expectation_flags(tissue: Tissue, expected_dice: float | None, limits: Thresholds) -> Iterator[Flag]:
+    """expected_dice_low when slices like these had a low Dice where somebody had labelled them."""
+    if expected_dice is not None and expected_dice < limits.expected_dice:
+        text = f"slices like these have a Dice of {expected_dice:.2f} on average"
+        yield Flag(tissue.name, "expected_dice_low", expected_dice, limits.expected_dice, text)
 
 
 def population_flags(tissue: Tissue, volume_mm3: float, population: Population, limits: Thresholds) -> Iterator[Flag]:

@@ -31,6 +31,7 @@ from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
 from msksam_cli.io.tables import write_json
 from msksam_cli.io.weights import file_sha256
+from msksam_cli.measure.expected_dice import QualityModel
 from msksam_cli.measure.morphometry import Provenance, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
@@ -39,6 +40,7 @@ from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
+from msksam_cli.pipeline.quality import quality_model, slice_rows
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
@@ -113,6 +115,7 @@ class _Job:
     options: SegmentOptions
     source: PromptSource
     setup: Setup
+    quality: QualityModel | None
     plain: Mapping[str, object]
 
     @property
@@ -144,7 +147,8 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         refused = tuple(plan for plan in plans if isinstance(plan, Failed))
         return SegmentRun(folder, scan, refused, planned, time.monotonic() - started, is_dry=True)
     setup = _setup(options, source)
-    job = _Job(folder, options, source, setup, _plain_setup(options, source, setup))
+    quality = quality_model(options.model, setup.model)
+    job = _Job(folder, options, source, setup, quality, _plain_setup(options, source, setup, quality))
     _prepare_folder(folder, job.setup_sha256, options.overwrite)
     write_tables(folder, source.tissues)
     outcomes: list[SeriesOutcome] = []
@@ -219,13 +223,21 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
     tally.seconds |= before.seconds
     with tally.timed("measure"):
         agreement = prior_agreement(segmentation.labels, placed, wanted.indices) if placed else {}
-        flags = quality_flags(segmentation.labels, placed, agreement, volume_side=volume.side, wanted=wanted.indices)
+        slices, expected = slice_rows(series.case, segmentation.signals, job.quality)
+        flags = quality_flags(
+            segmentation.labels,
+            placed,
+            agreement,
+            volume_side=volume.side,
+            wanted=wanted.indices,
+            expected_dice=expected,
+        )
         _refuse_doubts(flags, job.options.strict)
         measures = measure_tissues(
             segmentation.labels,
             volume,
             placed.visible_fraction if placed else None,
-            _provenance(segmentation, wanted, agreement),
+            _provenance(segmentation, wanted, agreement, expected),
             volume.side or (placed.side if placed else ""),
         )
     with tally.timed("write"):
@@ -237,6 +249,7 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
         outputs=outputs,
         metrics=[measure.row(series.case) for measure in measures],
         flags=[flag.row(series.case) for flag in flags],
+        slices=slices,
         fit=_fit(placed, choice) if placed and choice else {},
         seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
         slices_encoded=tally.slices_encoded,
@@ -276,13 +289,17 @@ def _segmentation(case: _Case, job: _Job) -> Segmentation:
 
 
 def _provenance(
-    segmentation: Segmentation, tissues: TissueTable, agreement: Mapping[int, PriorAgreement]
+    segmentation: Segmentation,
+    tissues: TissueTable,
+    agreement: Mapping[int, PriorAgreement],
+    expected: Mapping[int, float],
 ) -> dict[int, Provenance]:
     seconds = sum(segmentation.tally.seconds.values()) / max(len(tissues), 1)
     return {
         tissue.index: Provenance(
             iou_prediction_mean=segmentation.mean_iou_prediction(tissue.index),
             prior_dice=agreement[tissue.index].dice if tissue.index in agreement else None,
+            expected_dice=expected.get(tissue.index),
             seconds=round(seconds, 3),
         )
         for tissue in tissues
@@ -349,8 +366,10 @@ def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
     )
 
 
-def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) -> dict[str, object]:
-    """Everything labels depend on besides the input, as plain values without paths."""
+def _plain_setup(
+    options: SegmentOptions, source: PromptSource, setup: Setup, quality: QualityModel | None
+) -> dict[str, object]:
+    """Everything labels and tables depend on besides the input, as plain values without paths."""
     return {
         "msksam": __version__,
         "tissues": ",".join(tissue.name for tissue in source.tissues),
@@ -368,6 +387,7 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
         "prompt_kind": options.prompt_kind,
         "fusion": options.fusion,
         "rules": asdict(setup.rules),
+        "quality": setup_sha256(asdict(quality)) if quality else "",
         "strict": options.strict,
         "use_form": options.use_form,
     }

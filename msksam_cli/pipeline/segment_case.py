@@ -26,6 +26,7 @@ from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.embeddings import Embedding, EmbeddingKey, EmbeddingStore
 from msksam_cli.fusion import FusionRules, clean_labels, fuse_slice, join_answers
 from msksam_cli.io.result_store import ResultStore
+from msksam_cli.measure.slice_signals import DecoderSigns, PlaneOf, SliceSignals, slice_signals, stability
 from msksam_cli.network import Network, arithmetic
 from msksam_cli.pipeline.kept import Kept
 from msksam_cli.sam.choose import candidate_scores
@@ -97,6 +98,7 @@ class Segmentation:
         iou_predictions: the decoder's own guess for each prompt's chosen mask.
         placed: the atlas on the volume, None when prompts came from elsewhere.
         tally: counts and times.
+        signals: of every tissue on every slice that shows it.
     """
 
     labels: LabelMap
@@ -104,6 +106,7 @@ class Segmentation:
     iou_predictions: tuple[float, ...]
     placed: PlacedAtlas | None
     tally: Tally
+    signals: tuple[SliceSignals, ...] = ()
 
     def mean_iou_prediction(self, tissue_index: int) -> float | None:
         """Mean of the IoU predictions of a tissue's prompts, None when it was not asked for."""
@@ -134,6 +137,13 @@ class Evidence:
     priors: Mapping[int, Plane] | None
     prompts: tuple[Prompt, ...]
     iou_predictions: tuple[float, ...]
+
+    def signs(self) -> Iterator[tuple[tuple[int, int], DecoderSigns]]:
+        """(Slice index, label value) and what the decoder said of that tissue."""
+        for index, logits in self.logits.items():
+            pairs = zip(self.prompts, self.iou_predictions, strict=True)
+            guesses = [iou for prompt, iou in pairs if prompt.tissue_index == index]
+            yield (self.slice_index, index), DecoderSigns(float(np.mean(guesses)), stability(logits))
 
 
 def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | None = None) -> Segmentation:
@@ -216,10 +226,9 @@ def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tal
     tally = tally or Tally()
     with tally.timed("prompts"):
         prompts, priors = placed_questions(volume, placed, setup)
-    return replace(
-        segment_with_prompts(volume, prompts, setup, priors=priors if setup.fusion else None, tally=tally),
-        placed=placed,
-    )
+    known = priors if setup.fusion else None
+    done = segment_with_prompts(volume, prompts, setup, priors=known, placement=placed.fit.shift_share, tally=tally)
+    return replace(done, placed=placed)
 
 
 def placed_questions(volume: Volume, placed: PlacedAtlas, setup: Setup) -> tuple[tuple[Prompt, ...], Quantised]:
@@ -234,6 +243,7 @@ def segment_with_prompts(
     setup: Setup,
     *,
     priors: Quantised | None = None,
+    placement: float | None = None,
     tally: Tally | None = None,
 ) -> Segmentation:
     """Labels from given prompts.
@@ -243,20 +253,27 @@ def segment_with_prompts(
         prompts: in order of slice.
         setup: model, store, wanted tissues and rules.
         priors: label value → P (I, J, K) as `Boxed` of uint8, 255 meaning 1; None to leave the prior out.
+        placement: how surely the atlas lies where it lies, see `Signals`.
         tally: where counts and times are added.
     """
     tally = tally or Tally()
     iou_predictions: list[float] = []
     asked: list[Prompt] = []
+    signs: dict[tuple[int, int], DecoderSigns] = {}
 
     def noted() -> Iterator[Evidence]:
         for evidence in gather_evidence(volume, prompts, setup, priors, tally):
             iou_predictions.extend(evidence.iou_predictions)
             asked.extend(evidence.prompts)
+            signs.update(evidence.signs())
             yield evidence
 
     labels = labels_from_evidence(noted(), volume.grid, setup.tissues, setup.rules, tally)
-    return Segmentation(labels, tuple(asked), tuple(iou_predictions), placed=None, tally=tally)
+    with tally.timed("signals"):
+        signals = slice_signals(
+            labels, signs, _planes_of(priors, volume.grid.slice_axis) if priors else None, placement
+        )
+    return Segmentation(labels, tuple(asked), tuple(iou_predictions), placed=None, tally=tally, signals=signals)
 
 
 def labels_from_evidence(
@@ -341,4 +358,13 @@ def _slice_evidence(
 def _plane_priors(priors: Quantised | None, axis: int, index: int) -> dict[int, Plane] | None:
     if priors is None:
         return None
-    return {t: values.plane(axis, index).astype(np.float32) / np.float32(255) for t, values in priors.items()}
+    return {tissue: plane_of(index) for tissue, plane_of in _planes_of(priors, axis).items()}
+
+
+def _planes_of(priors: Quantised, axis: int) -> dict[int, PlaneOf]:
+    """Label value → the planes of its prior, P (rows, columns) in 0…1."""
+
+    def planes(values: Boxed) -> PlaneOf:
+        return lambda index: values.plane(axis, index).astype(np.float32) / np.float32(255)
+
+    return {tissue: planes(values) for tissue, values in priors.items()}

@@ -1,0 +1,135 @@
+"""What slice-wise quality control is worth: expected against real Dice on drawn people and on real spines.
+
+    python benchmarks/qc_worth.py judge phantoms|lumbar     segment the set and keep a row per slice; resumes
+    python benchmarks/qc_worth.py show [--keep]             the table, from the rows that are there
+
+`phantoms` are the people of `truth_sets` (two of each of five regions, two scans each) by the bundled atlases; `lumbar`
+the eleven real spines that are not among the first five, by an atlas of those five (made by
+`three_columns.py lumbar-fit`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from truth_sets import DATA, SETS, Case
+
+from msksam_cli.core.atlases import Atlas
+from msksam_cli.core.cores import cores
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.io.atlas_folder import find_atlas, read_atlas
+from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.result_store import ResultStore
+from msksam_cli.io.tables import aligned_text, read_csv, write_csv
+from msksam_cli.measure.slice_signals import SIGNALS
+from msksam_cli.pipeline.fusion_weights import fusion_rules
+from msksam_cli.pipeline.judged import JUDGED_COLUMNS, Judged, crossed, expected, fitted, judged_slices, worth
+from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.segment_case import Setup, segment_with_atlas
+
+OUT = Path("msksam-out") / "qc-worth"
+RESULTS = Path(__file__).parent / "results"
+LUMBAR_ATLAS = Path("msksam-out") / "three-columns-lumbar-fit" / "lumbar-atlas"
+
+
+def main() -> None:
+    """Judge a set, or show what is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("judge", "show"))
+    parser.add_argument("set", nargs="?", choices=("phantoms", "lumbar"))
+    parser.add_argument("--keep", action="store_true", help="write the table to benchmarks/results/")
+    options = parser.parse_args()
+    if options.what == "judge":
+        judge(options.set)
+        return
+    text = shown()
+    print(text)
+    if options.keep:
+        note = "`benchmarks/qc_worth.py`: each half of the cases foretold by a model fitted on the other half."
+        (RESULTS / "qc-worth.md").write_text(f"{note}\n\n```\n{text}\n```\n")
+
+
+def judge(name: str) -> None:
+    """Segment the cases of a set that have no rows yet."""
+    model = load_model("msksam-small")
+    root = cache_folder()
+    for case, atlas in _cases(name):
+        path = OUT / name / f"{case.name}.csv"
+        if path.is_file():
+            continue
+        truth, tissues = in_numbers_of(atlas, case.labels)
+        rules = fusion_rules("msksam-small", model)
+        setup = Setup(tissues, model, DiskStore(root), rules, threads=cores(), results=ResultStore(root))
+        done = segment_with_atlas(case.volume, atlas, setup)
+        rows = judged_slices(case.name, done.labels, done.signals, truth)
+        write_csv(path, JUDGED_COLUMNS, [row.row() for row in rows])
+        print(f"{case.name}: {len(rows)} slices, mean Dice {np.mean([row.dice for row in rows]):.3f}", flush=True)
+
+
+def _cases(name: str) -> Iterator[tuple[Case, Atlas]]:
+    if name == "lumbar":
+        atlas = read_atlas(LUMBAR_ATLAS)
+        yield from ((case, atlas) for case in islice(SETS["lumbar"](DATA), 5, None))
+        return
+    atlases: dict[str, Atlas] = {}
+    for case in SETS["phantoms"](DATA):
+        region = case.name.split("-")[0]
+        if region not in atlases:
+            atlases[region] = read_atlas(find_atlas(f"{region}-v1"))
+        yield case, atlases[region]
+
+
+def in_numbers_of(atlas: Atlas, labels: LabelMap) -> tuple[LabelMap, TissueTable]:
+    """The truth under the atlas's label values, and the tissues that both know."""
+    own = {tissue.name: tissue for tissue in atlas.tissues}
+    shared = [(tissue.index, own[tissue.name]) for tissue in labels.tissues if tissue.name in own]
+    lookup = np.zeros(int(labels.values.max()) + 1, dtype=np.uint16)
+    for value, tissue in shared:
+        if value < lookup.size:
+            lookup[value] = tissue.index
+    present = TissueTable(tuple(replace(tissue) for value, tissue in shared if (labels.values == value).any()))
+    values = np.where(np.isin(lookup[labels.values], present.indices), lookup[labels.values], 0)
+    return LabelMap(values.astype(np.uint16), labels.grid, present), present
+
+
+def shown() -> str:
+    """The table over all sets that were judged."""
+    known = {
+        name: [Judged.from_row(row) for path in sorted((OUT / name).glob("*.csv")) for row in read_csv(path)]
+        for name in ("phantoms", "lumbar")
+    }
+    known = {name: judged for name, judged in known.items() if judged}
+    columns = ("set", "slices", "Dice < 0.7", "AUROC", "mean error", "errors in worst 10 %")
+    rows = []
+    for name, judged in known.items():
+        rows.append(_row(name, judged, crossed(judged)))
+        for signal in SIGNALS:
+            rows.append(_row(f"{name}, only {signal}", judged, crossed(judged, (signal,))))
+            others = tuple(other for other in SIGNALS if other != signal)
+            rows.append(_row(f"{name}, without {signal}", judged, crossed(judged, others)))
+    if {"phantoms", "lumbar"} <= set(known):
+        model = fitted(known["phantoms"])
+        rows.append(_row("lumbar by phantoms", known["lumbar"], expected(model, known["lumbar"])))
+    parts = [aligned_text(columns, rows)]
+    for name, judged in known.items():
+        lines = [(f"{e:.2f}", f"{d:.2f}", str(n)) for e, d, n in worth(crossed(judged), judged).calibration]
+        parts.append(f"{name}, calibration\n" + aligned_text(("expected", "Dice", "slices"), lines))
+    return "\n\n".join(parts)
+
+
+def _row(name: str, judged: list[Judged], found: np.ndarray) -> tuple[str, ...]:
+    one = worth(found, judged)
+    roc = f"{one.area_under_roc:.3f}" if one.area_under_roc is not None else ""
+    share = f"{one.found:.0%}" if one.found is not None else ""
+    return name, str(one.slices), str(one.bad), roc, f"{one.mean_error:.3f}", share
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What a slice says of itself, on shapes whose answers are counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import Tissue, TissueTable
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.measure.slice_signals import END_REACH_MM, DecoderSigns, slice_signals, stability
+
+GRID = Grid((20, 16, 9), np.diag([0.5, 0.7, 3.0, 1.0]))
+TISSUES = TissueTable((Tissue(3, "femur", group="bone"), Tissue(8, "disc", group="disc")))
+
+
+def _labels() -> LabelMap:
+    values = np.zeros(GRID.shape, dtype=np.uint8)
+    values[2:12, 4:8, 1:7] = 3  # 40 pixels on slices 1 … 6
+    values[2:7, 4:8, 6] = 0  # the last of them shows half
+    values[15:18, 10:12, 4] = 8  # on one slice only
+    return LabelMap(values, GRID, TISSUES)
+
+
+def test_the_stability_of_logits_is_the_share_that_a_raised_threshold_keeps() -> None:
+    assert stability(np.array([[-0.5, 0.5], [2.0, -4.0]], dtype=np.float32)) == pytest.approx(1 / 3)
+    assert stability(np.full((2, 2), -3.0, np.float32)) is None
+
+
+def test_each_slice_that_shows_a_tissue_has_its_signals_and_no_other() -> None:
+    found = slice_signals(_labels(), {})
+    assert [(one.tissue.name, one.slice_index) for one in found] == [*(("femur", n) for n in range(1, 7)), ("disc", 4)]
+    assert found[0].area_mm2 == pytest.approx(40 * 0.35)
+    assert found[0].signals.size_log_mm2 == pytest.approx(np.log(14.0))
+    assert found[-1].area_mm2 == pytest.approx(6 * 0.35)
+
+
+def test_continuity_is_the_overlap_with_the_neighbours_that_show_the_tissue() -> None:
+    femur = [one.signals for one in slice_signals(_labels(), {}) if one.tissue.name == "femur"]
+    half = 2 * 20 / 60
+    assert [one.continuity for one in femur] == pytest.approx([1, 1, 1, 1, (1 + half) / 2, half])
+    disc = slice_signals(_labels(), {})[-1].signals
+    assert disc.continuity is None
+
+
+def test_ends_are_measured_in_mm_and_far_ones_count_alike() -> None:
+    femur = [one.signals for one in slice_signals(_labels(), {}) if one.tissue.name == "femur"]
+    assert [one.end_mm for one in femur] == [0.0, 3.0, 6.0, 6.0, 3.0, 0.0]
+    values = np.ones((4, 4, 40), dtype=np.uint8) * 3
+    long = slice_signals(LabelMap(values, Grid(values.shape, GRID.affine), TISSUES), {})
+    assert max(one.signals.end_mm or 0.0 for one in long) == END_REACH_MM
+
+
+def test_decoder_and_prior_are_told_slice_by_slice_and_are_unknown_without_them() -> None:
+    labels = _labels()
+    signs = {(4, 3): DecoderSigns(0.8, 0.9), (4, 8): DecoderSigns(0.4, None)}
+
+    def prior(index: int) -> np.ndarray:
+        plane = np.zeros(GRID.shape[:2], dtype=np.float32)
+        plane[2:12, 4:6] = 0.9 if index == 4 else 0.4  # half of the femur, sure of it on slice 4 only
+        return plane
+
+    found = {
+        (one.slice_index, one.tissue.index): one.signals
+        for one in slice_signals(labels, signs, {3: prior, 8: prior}, placement=0.2)
+    }
+    here, beside = found[4, 3], found[3, 3]
+    assert (here.iou_prediction, here.stability, here.placement) == (0.8, 0.9, 0.2)
+    assert here.prior_dice == pytest.approx(2 * 20 / 60)
+    assert here.prior_area_log == pytest.approx(np.log(2.0))
+    assert (beside.iou_prediction, beside.stability) == (None, None)
+    assert (beside.prior_dice, beside.prior_area_log) == (0.0, None)
+    alone = slice_signals(labels, signs)[0].signals
+    assert (alone.prior_dice, alone.prior_area_log, alone.placement) == (None, None, None)
+
+
+def test_slices_are_those_of_the_slice_axis_wherever_it_lies() -> None:
+    turned = LabelMap(_labels().values.transpose(2, 0, 1), Grid((9, 20, 16), np.diag([3.0, 0.5, 0.7, 1.0])), TISSUES)
+    kept = [(one.slice_index, one.area_mm2, one.signals) for one in slice_signals(_labels(), {})]
+    assert [(one.slice_index, one.area_mm2, one.signals) for one in slice_signals(turned, {})] == kept
