@@ -8,17 +8,24 @@ from msksam_cli.io.curves import Chart, Curve, Level, charts_png
 from msksam_cli.io.report_page import Picture, Section, Table
 from msksam_cli.measure.agreement import Agreement, Pair
 from msksam_cli.measure.estimate import Estimate, shown
+from msksam_cli.measure.influence import Influence
 
 _DOTS, _BIAS, _LIMIT, _ZERO = "#2166ac", "#1b1f24", "#c2571a", "#9aa3ad"
 _MOST_LABELS = 5
+_PLAIN_NUMBERS = ("slope", "slope_p", "icc_2_1", "icc_3_1", "ccc", "rank_icc", "passing_bablok_slope")
+_LEAST_P = 0.001
 
 _LIMITS_CAPTION = (
     "Prediction minus reference, in the biomarker's unit. Intervals are 95 %: of the bias by Student's t, of the "
     "limits exact for normal differences (Carkeet 2015). Slope: change of the difference per unit of size."
 )
 _RELIABILITY_CAPTION = (
-    "ICC by two-way analysis of variance with F intervals (McGraw and Wong 1996), CCC by Lin. SEM and SDC, the "
-    "smallest detectable change, with the bias in them and, for one way of measuring used twice, without."
+    "How well cases are told apart: ICC by two-way analysis of variance with F intervals (McGraw and Wong 1996), CCC by "
+    "Lin. ICC(3,1) ignores a constant bias."
+)
+_ERROR_CAPTION = (
+    "Error of one measurement: RMS-CV, standard error of measurement (SEM) and smallest detectable change (SDC), with "
+    "the bias in them and, for one way of measuring used twice, without."
 )
 _ROBUST_CAPTION = (
     "The same by medians and ranks. Limits: median ± 1.96 sd from the median absolute deviation. Line: prediction on "
@@ -36,6 +43,7 @@ def agreement_section(agreements: Sequence[Agreement]) -> Section:
         tables=(
             _limits_table(agreements),
             _reliability_table(agreements),
+            _error_table(agreements),
             _robust_table(agreements),
             *_influence_tables(agreements),
         ),
@@ -72,7 +80,7 @@ def bland_altman_chart(agreement: Agreement) -> Chart:
 
 
 def _picture(agreement: Agreement) -> Picture:
-    bias, low, high = (_text(agreement.estimates[name]) for name in ("bias", "limit_low", "limit_high"))
+    bias, low, high = (_text(agreement, name) for name in ("bias", "limit_low", "limit_high"))
     what = f"{agreement.biomarker} of {agreement.tissue}, {len(agreement.pairs)} cases"
     description = f"Bland-Altman plot of {what}: bias {bias}, 95 % limits of agreement {low} and {high}."
     return Picture(charts_png([bland_altman_chart(agreement)]), description, f"{what}; bands are 95 % intervals.")
@@ -97,9 +105,13 @@ def _limits_table(agreements: Sequence[Agreement]) -> Table:
 
 
 def _reliability_table(agreements: Sequence[Agreement]) -> Table:
-    columns = ("icc_2_1", "icc_3_1", "ccc", "rms_cv_percent", "sem", "sdc", "sem_consistency", "sdc_consistency")
-    names = ("ICC(2,1)", "ICC(3,1)", "CCC", "RMS-CV %", "SEM", "SDC", "SEM without bias", "SDC without bias")
-    return _table(agreements, columns, names, _RELIABILITY_CAPTION)
+    return _table(agreements, ("icc_2_1", "icc_3_1", "ccc"), ("ICC(2,1)", "ICC(3,1)", "CCC"), _RELIABILITY_CAPTION)
+
+
+def _error_table(agreements: Sequence[Agreement]) -> Table:
+    columns = ("rms_cv_percent", "sem", "sdc", "sem_consistency", "sdc_consistency")
+    names = ("RMS-CV %", "SEM", "SDC", "SEM without bias", "SDC without bias")
+    return _table(agreements, columns, names, _ERROR_CAPTION)
 
 
 def _robust_table(agreements: Sequence[Agreement]) -> Table:
@@ -122,7 +134,7 @@ def _table(
             one.tissue,
             one.biomarker,
             *((str(len(one.pairs)), str(sum(one.left_out.values()))) if with_left_out else ()),
-            *(_text(one.estimates[column]) for column in columns),
+            *(_text(one, column) for column in columns),
         )
         for one in agreements
     )
@@ -132,23 +144,31 @@ def _table(
 def _influence_tables(agreements: Sequence[Agreement]) -> tuple[Table, ...]:
     columns = ("tissue", "biomarker", "number", "with all cases", "case", "without it")
     rows = tuple(
-        (
-            one.tissue,
-            one.biomarker,
-            name,
-            _text(Estimate(one.estimates[name].value)),
-            found.case,
-            shown(found.without),
-        )
+        (one.tissue, one.biomarker, name, *_with_and_without(one, name, found))
         for one in agreements
         for name, found in one.influences.items()
     )
     return (Table(columns, rows, _INFLUENCE_CAPTION),) if rows else ()
 
 
-def _text(estimate: Estimate) -> str:
+def _with_and_without(agreement: Agreement, name: str, influence: Influence) -> tuple[str, str, str]:
+    whole = agreement.estimates[name].value
+    without = _number(name, influence.without)
+    return "" if whole is None else _number(name, whole), influence.case, without
+
+
+def _text(agreement: Agreement, name: str) -> str:
+    """An estimate and its interval, which no line break divides."""
+    estimate = agreement.estimates[name]
     if estimate.value is None:
         return ""
-    value = shown(estimate.value)
-    ends = estimate.interval
-    return value if ends is None else f"{value} ({shown(ends[0])} … {shown(ends[1])})"
+    if estimate.interval is None:
+        return _number(name, estimate.value)
+    low, high = (_number(name, end) for end in estimate.interval)
+    return f"{_number(name, estimate.value)} ({low}\N{NO-BREAK SPACE}…\N{NO-BREAK SPACE}{high})"
+
+
+def _number(name: str, value: float) -> str:
+    if name == "slope_p" and value < _LEAST_P:
+        return f"<{_LEAST_P}"
+    return f"{value:.3f}" if name in _PLAIN_NUMBERS else shown(value)

@@ -47,7 +47,7 @@ def test_a_picture_says_its_numbers_to_those_who_cannot_see_it():
     (agreement,) = tissue_agreements(compared(REFERENCE + NOISE))
     (picture,) = agreement_section([agreement]).pictures
     bias, low, high = (agreement.estimates[name] for name in ("bias", "limit_low", "limit_high"))
-    assert f"bias {bias.value:.4g} ({bias.low:.4g} … {bias.high:.4g})" in picture.description
+    assert f"bias {bias.value:.4g} ({bias.low:.4g} … {bias.high:.4g})" in picture.description.replace("\xa0", " ")
     assert f"{low.value:.4g}" in picture.description
     assert f"{high.value:.4g}" in picture.description
 
@@ -67,6 +67,17 @@ def test_a_tissue_without_limits_has_rows_and_no_picture():
     assert limits.rows == (("femur", "volume_mm3", "2", "0", "", "", "", "", ""),)
     with pytest.raises(ValueError, match="femur has no limits"):
         bland_altman_chart(agreements[0])
+
+
+def test_correlations_have_three_decimals_and_a_tiny_p_is_not_zero():
+    agreements = tissue_agreements(compared(1.3 * REFERENCE + NOISE / 10))
+    limits, reliability, error, robust, influence = agreement_section(agreements).tables
+    assert limits.rows[0][-1] == "<0.001"
+    assert float(error.rows[0][3]) == round(agreements[0].estimates["sem"].value)
+    icc = agreements[0].estimates["icc_2_1"]
+    assert reliability.rows[0][2].replace("\xa0", " ") == f"{icc.value:.3f} ({icc.low:.3f} … {icc.high:.3f})"
+    assert robust.rows[0][-2].startswith("1.297 (")
+    assert [row[2] for row in influence.rows] == ["bias", "sd", "icc_2_1", "ccc"]
 
 
 def test_strips_cross_out_absent_tissues_and_name_cases_far_below_the_others():
