@@ -58,7 +58,8 @@ def icc_2_1(values: NDArray[np.float64]) -> Estimate:
     """ICC(2,1) of (N, k) values: absolute agreement of single measurements, raters drawn at random.
 
     Shrout and Fleiss 1979, ICC(A,1) of McGraw and Wong 1996; interval by F with Satterthwaite's degrees of freedom,
-    from the same. Its estimate may be negative.
+    from the same. The estimate may be negative; where those degrees of freedom fall below 1, which they only do then,
+    there is no interval.
     """
     found = mean_squares(values)
     if not found.total:
@@ -70,9 +71,9 @@ def icc_2_1(values: NDArray[np.float64]) -> Estimate:
     ratio, spread = columns / error, n * (1 + (k - 1) * icc) - k * icc
     freedom = (k - 1) * (n - 1) * (k * icc * ratio + spread) ** 2
     freedom /= (n - 1) * (k * icc * ratio) ** 2 + spread**2
+    if freedom < 1:
+        return Estimate(icc, reason="too far below 0 for an interval")
     lower, upper = stats.f.ppf(0.975, n - 1, freedom), stats.f.ppf(0.975, freedom, n - 1)
-    if not (math.isfinite(lower) and math.isfinite(upper)):
-        return Estimate(icc, reason="too few degrees of freedom for an interval")
     shared = k * columns + (k * n - k - n) * error
     low = n * (rows - lower * error) / (lower * shared + n * rows)
     high = n * (upper * rows - error) / (shared + n * upper * rows)

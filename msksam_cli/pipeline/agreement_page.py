@@ -20,8 +20,8 @@ _LIMITS_CAPTION = (
     "limits exact for normal differences (Carkeet 2015). Slope: change of the difference per unit of size."
 )
 _RELIABILITY_CAPTION = (
-    "How well cases are told apart: ICC by two-way analysis of variance with F intervals (McGraw and Wong 1996), CCC by "
-    "Lin. ICC(3,1) ignores a constant bias."
+    "How well cases are told apart: ICC by two-way analysis of variance with F intervals (McGraw and Wong 1996), CCC "
+    "by Lin. ICC(3,1) ignores a constant bias."
 )
 _ERROR_CAPTION = (
     "Error of one measurement: RMS-CV, standard error of measurement (SEM) and smallest detectable change (SDC), with "

@@ -97,3 +97,9 @@ def test_opposite_sides_have_negative_correlations():
     assert icc_2_1(both).value < -0.5
     assert ccc(VARIED, VARIED[::-1]).value < -0.5
     assert icc_3_1(both).low >= -1
+
+
+def test_far_below_zero_there_is_no_interval_of_agreement():
+    found = icc_2_1(np.array([[10.0, 23], [24, 10], [24, 10]]))
+    assert found.value < -0.5
+    assert (found.interval, found.reason) == (None, "too far below 0 for an interval")
