@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from msksam_cli import __version__, errors
 from msksam_cli.app import app
 from msksam_cli.io.tables import TISSUE_COLUMNS
+from msksam_cli.measure.agreement import AGREEMENT_COLUMNS
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
 from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status
 from msksam_cli.measure.qc import QC_COLUMNS
@@ -32,6 +33,7 @@ TABLES = {
     "qc.csv": QC_COLUMNS,
     "per_case.csv": PER_CASE_COLUMNS,
     "summary.csv": SUMMARY_COLUMNS,
+    "agreement.csv": AGREEMENT_COLUMNS,
     "labels.tsv": TISSUE_COLUMNS,
     "compare.csv": COMPARED_COLUMNS,
     "compare_summary.csv": compare_tables.SUMMARY_COLUMNS,

@@ -12,9 +12,9 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of label volumes, run folder, or one file.")],
     references: Annotated[Path, typer.Argument(help="The truth: folder or one file; cases are matched by name.")],
     *,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder for per_case.csv, summary.csv and report.html.")
-    ] = Path("msksam-evaluation"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables and report.html.")] = Path(
+        "msksam-evaluation"
+    ),
     names: Annotated[
         str,
         typer.Option("--map", help="Names of the reference's labels: 1=femur,2=tibia or a TSV. Else labels.tsv there."),
@@ -30,6 +30,7 @@ def evaluate(
     ] = False,
 ) -> None:
     """Compare label volumes with a reference."""
+    from msksam_cli.pipeline.agreement_page import agreement_warning_lines
     from msksam_cli.pipeline.evaluate import EvaluateOptions
     from msksam_cli.pipeline.evaluate import evaluate as run
     from msksam_cli.pipeline.evaluation_page import evaluation_text
@@ -48,6 +49,6 @@ def evaluate(
     print(evaluation_text(result.summaries))
     for unusable in (*result.unmatched, *result.refused):
         typer.echo(f"msksam: {unusable.case}: {unusable.reason}", err=True)
-    for note in result.notes:
+    for note in (*result.notes, *agreement_warning_lines(result.agreements)):
         typer.echo(f"msksam: {note}", err=True)
     raise typer.Exit(result.exit_code)

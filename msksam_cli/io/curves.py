@@ -1,4 +1,4 @@
-"""Line charts as PNG: training curves and learning curves.
+"""Charts as PNG: training curves, learning curves, and dots between horizontal levels.
 
 Drawn with Pillow at twice the size and reduced, so that lines and letters are smooth; equal input gives equal bytes.
 """
@@ -21,7 +21,7 @@ Point = tuple[float, float]
 
 _SCALE = 2
 _WIDTH_PX, _HEIGHT_PX = 560, 380
-_LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 66, 18, 40, 58
+_LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX = 66, 28, 40, 58
 _FONT_PX, _TICKS, _DOT_PX = 14, 6, 3
 _PAPER, _INK, _GRID = (255, 255, 255), (40, 44, 52), (224, 227, 231)
 
@@ -36,6 +36,8 @@ class Curve:
         points: (x, y), in order of x.
         intervals: (low, high) of y at each point, drawn as bars; empty for none.
         dots: whether each point is marked.
+        line: whether points are joined.
+        labels: a text beside each point, "" for none; empty for none at all.
     """
 
     name: str
@@ -43,16 +45,43 @@ class Curve:
     points: tuple[Point, ...]
     intervals: tuple[Point, ...] = ()
     dots: bool = False
+    line: bool = True
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """A horizontal line across a chart.
+
+    Attributes:
+        value: where, in units of y.
+        color: "#rrggbb".
+        text: written at its right end, "" for none.
+        text_below: whether the text stands below the line and not above it.
+        band: (low, high) shaded around it, None for none; what lies beyond the axes is cut off.
+        dashed: whether the line has gaps.
+    """
+
+    value: float
+    color: str
+    text: str = ""
+    text_below: bool = False
+    band: Point | None = None
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over one pair of axes; axes are cut to what the curves span."""
+    """Curves and levels over one pair of axes; axes are cut to what they span.
+
+    Bands widen the axes by half of what everything else spans at most.
+    """
 
     title: str
     x_label: str
     y_label: str
     curves: tuple[Curve, ...]
+    levels: tuple[Level, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,13 +143,21 @@ def _chart(chart: Chart) -> Any:
     xs = [x for curve in chart.curves for x, _ in curve.points]
     ys = [y for curve in chart.curves for _, y in curve.points]
     ys += [y for curve in chart.curves for interval in curve.intervals for y in interval]
+    ys += [level.value for level in chart.levels]
     if not xs or not all(math.isfinite(value) for value in xs + ys):
         raise ValueError(f"chart {chart.title!r} needs finite points")
-    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(min(ys), max(ys))
+    ends = [end for level in chart.levels for end in level.band or ()]
+    low, high, room = min(ys), max(ys), (max(ys) - min(ys)) / 2
+    low, high = max(min([low, *ends]), low - room), min(max([high, *ends]), high + room)
+    x_ticks, y_ticks = ticks(min(xs), max(xs)), ticks(low, high)
     axes = _Axes((x_ticks[0], x_ticks[-1]), (y_ticks[0], y_ticks[-1]))
     picture = Image.new("RGB", (_WIDTH_PX * _SCALE, _HEIGHT_PX * _SCALE), _PAPER)
     draw = ImageDraw.Draw(picture)
+    for level in chart.levels:
+        _draw_band(draw, axes, level)
     _draw_axes(draw, axes, x_ticks, y_ticks)
+    for level in chart.levels:
+        _draw_level(draw, axes, level)
     for curve in chart.curves:
         _draw_curve(draw, axes, curve)
     middle = (_LEFT_PX + _WIDTH_PX - _RIGHT_PX) / 2 * _SCALE
@@ -145,12 +182,34 @@ def _draw_curve(draw: Any, axes: _Axes, curve: Curve) -> None:
     places = [axes.place(point) for point in curve.points]
     for (x, _), (low, high) in zip(curve.points, curve.intervals, strict=bool(curve.intervals)):
         draw.line([axes.place((x, low)), axes.place((x, high))], fill=curve.color, width=2 * _SCALE)
-    if len(places) > 1:
+    if curve.line and len(places) > 1:
         draw.line(places, fill=curve.color, width=2 * _SCALE, joint="curve")
     if curve.dots or len(places) == 1:
         for x, y in places:
             reach = _DOT_PX * _SCALE
             draw.ellipse([x - reach, y - reach, x + reach, y + reach], fill=curve.color)
+    for (x, y), label in zip(places, curve.labels, strict=bool(curve.labels)):
+        right = x < (_LEFT_PX + _WIDTH_PX) / 2 * _SCALE
+        _text(draw, (x + (7 if right else -7) * _SCALE, y), label, "lm" if right else "rm")
+
+
+def _draw_band(draw: Any, axes: _Axes, level: Level) -> None:
+    if level.band is None:
+        return
+    low, high = (min(max(end, axes.y[0]), axes.y[1]) for end in level.band)
+    (left, top), (right, bottom) = axes.place((axes.x[0], high)), axes.place((axes.x[1], low))
+    red, green, blue = (int(level.color[start : start + 2], 16) for start in (1, 3, 5))
+    draw.rectangle(
+        [left, top, right, bottom], fill=((red + 6 * 255) // 7, (green + 6 * 255) // 7, (blue + 6 * 255) // 7)
+    )
+
+
+def _draw_level(draw: Any, axes: _Axes, level: Level) -> None:
+    (left, y), (right, _) = axes.place((axes.x[0], level.value)), axes.place((axes.x[1], level.value))
+    step = 8 * _SCALE if level.dashed else right - left
+    for start in range(int(left), int(right), int(step * 1.6)):
+        draw.line([start, y, min(start + step, right), y], fill=level.color, width=2 * _SCALE)
+    _text(draw, (right - 4 * _SCALE, y + (10 if level.text_below else -9) * _SCALE), level.text, "rm")
 
 
 def _draw_legend(draw: Any, curves: Sequence[Curve]) -> None:

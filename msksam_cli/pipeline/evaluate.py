@@ -14,6 +14,7 @@ from msksam_cli.errors import GridMismatchError, InputError, MsksamError, UsageE
 from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.report_page import write_page
 from msksam_cli.io.tables import write_csv
+from msksam_cli.measure.agreement import AGREEMENT_COLUMNS, Agreement, tissue_agreements
 from msksam_cli.measure.comparison import (
     PER_CASE_COLUMNS,
     SUMMARY_COLUMNS,
@@ -61,6 +62,7 @@ class Evaluation:
     Attributes:
         comparisons: one per case and tissue, ordered by case and label.
         summaries: one per tissue, and one over all tissues when there are several.
+        agreements: one per tissue and biomarker.
         unmatched: cases found on one side only.
         refused: pairs that could not be compared.
         notes: what else the user should know, such as tissues that only one side names.
@@ -68,6 +70,7 @@ class Evaluation:
 
     comparisons: tuple[Comparison, ...]
     summaries: tuple[TissueSummary, ...]
+    agreements: tuple[Agreement, ...]
     unmatched: tuple[Unusable, ...]
     refused: tuple[Unusable, ...]
     notes: tuple[str, ...]
@@ -111,8 +114,8 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     refused_cases = {unusable.case for unusable in refused}
     cases = [pair.case for pair in pairing.pairs if pair.case not in refused_cases]
     comparisons = with_empty_comparisons(comparisons, cases, matching.names if matching.by_name else {})
-    summaries = summarize_tissues(comparisons)
-    evaluation = Evaluation(tuple(comparisons), summaries, pairing.unmatched, tuple(refused), tuple(notes))
+    summaries, agreements = summarize_tissues(comparisons), tissue_agreements(comparisons)
+    evaluation = Evaluation(tuple(comparisons), summaries, agreements, pairing.unmatched, tuple(refused), tuple(notes))
     if options.output is not None:
         write_evaluation(options.output, evaluation)
     return evaluation
@@ -143,7 +146,7 @@ def compare_maps(case: str, prediction: LabelMap, reference: LabelMap, matching:
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write per_case.csv, summary.csv and report.html.
+    """Write per_case.csv, summary.csv, agreement.csv and report.html.
 
     Raises:
         EnvironmentFault: the folder cannot be written.
@@ -152,8 +155,11 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     write_csv(
         folder / "summary.csv", SUMMARY_COLUMNS, (row for summary in evaluation.summaries for row in summary.rows())
     )
+    write_csv(folder / "agreement.csv", AGREEMENT_COLUMNS, (agreement.row() for agreement in evaluation.agreements))
     skipped = (*evaluation.unmatched, *evaluation.refused)
-    page = evaluation_page(evaluation.comparisons, evaluation.summaries, skipped, evaluation.notes)
+    page = evaluation_page(
+        evaluation.comparisons, evaluation.summaries, evaluation.agreements, skipped, evaluation.notes
+    )
     write_page(folder / "report.html", page)
 
 

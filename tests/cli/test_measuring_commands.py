@@ -53,6 +53,18 @@ def test_evaluate_prints_a_row_per_tissue_and_exits_0_when_all_cases_were_compar
     assert (folders / "out" / "per_case.csv").is_file()
 
 
+def test_evaluate_names_the_case_that_carries_the_result_on_stderr(tmp_path, run):
+    for number, (predicted, reference) in enumerate([(3, 3), (4, 4), (5, 5), (6, 6), (3, 3), (9, 4)]):
+        for side, length in (("p", predicted), ("r", reference)):
+            values = np.zeros(GRID.shape, np.uint8)
+            values[:length, 2:7, 1:4] = 1
+            form = form_from_grid(GRID)
+            write_label_map(tmp_path / side / f"case-{number}.nii.gz", LabelMap(values, GRID, default_table([1])), form)
+    result = run("evaluate", tmp_path / "p", tmp_path / "r", "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "label-1, volume_mm3: case-5 carries bias and limits: without it bias 0" in result.stderr
+
+
 def test_evaluate_exits_3_and_names_the_case_that_has_no_partner(folders, run):
     (folders / "p" / "b.nii.gz").write_bytes((folders / "p" / "a.nii.gz").read_bytes())
     result = run("evaluate", folders / "p", folders / "r", "-o", folders / "out")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from msksam_cli.io.curves import Chart, Curve, charts_png, ticks, write_charts
+from msksam_cli.io.curves import Chart, Curve, Level, charts_png, ticks, write_charts
 
 RED = "#ff0000"
 
@@ -38,6 +38,53 @@ def test_a_single_point_is_seen_and_its_interval_is_drawn():
     assert _red(_chart((3, 0.5)))[0].size > 10
     rows, _ = _red(_chart((3, 0.5), intervals=((0.0, 1.0),)))
     assert rows.max() - rows.min() > 200
+
+
+def _pixels(chart):
+    return np.asarray(Image.open(io.BytesIO(charts_png([chart])))).astype(int)[:340]
+
+
+def _levelled(*levels, **changes):
+    return Chart("title", "mean", "difference", (Curve("", RED, ((0, -1.0), (10, 1.0)), **changes),), levels)
+
+
+def test_points_without_a_line_are_dots_alone():
+    rows, columns = _red(_levelled(dots=True, line=False))
+    assert set(columns // 100) == {columns.min() // 100, columns.max() // 100}
+    assert rows[columns > 300].max() < rows[columns < 300].min()
+
+
+def test_a_level_crosses_the_whole_chart_at_its_value_and_widens_the_axis():
+    blue = _pixels(_levelled(Level(3.0, "#0000ff")))
+    rows, columns = np.nonzero((blue[..., 2] > 200) & (blue[..., 0] < 60))
+    assert np.ptp(rows) < 4
+    assert np.ptp(columns) > 400
+    assert rows.mean() < _red(_levelled(Level(3.0, "#0000ff"), dots=True, line=False))[0].min()
+    dashed = _pixels(_levelled(Level(3.0, "#0000ff", dashed=True)))
+    assert 0.4 < ((dashed[..., 2] > 200) & (dashed[..., 0] < 60)).sum() / len(rows) < 0.8
+
+
+def test_a_band_is_shaded_between_its_ends_and_cut_at_the_axes():
+    shaded = [
+        np.nonzero(_pixels(_levelled(Level(0.0, "#0000ff", band=band)))[:, 300, 0] == (6 * 255) // 7)[0]
+        for band in ((-0.5, 0.5), (-1.0, 1.0), (-1e6, 1e6))
+    ]
+    assert len(shaded[1]) == pytest.approx(2 * len(shaded[0]), rel=0.1)
+    assert 200 < len(shaded[2]) < 300  # the axis, not a millionfold of it
+
+
+def test_a_label_is_written_beside_its_point_and_a_levels_text_above_or_below_it():
+    def ink(chart):
+        return (_pixels(chart).sum(axis=-1) < 250)[45:338, 70:520]  # inside the axes
+
+    plain = ink(_levelled(dots=True))
+    labelled = ink(_levelled(dots=True, labels=("case-a", ""))) & ~plain
+    assert labelled.sum() > 30
+    assert np.nonzero(labelled)[0].min() > 200  # beside the lower point
+    above, below = (
+        np.nonzero(ink(_levelled(Level(0.0, RED, "bias", text_below=low))) & ~plain)[0].mean() for low in (False, True)
+    )
+    assert above + 10 < below
 
 
 def test_charts_stand_side_by_side_and_equal_input_gives_equal_bytes(tmp_path):

@@ -10,6 +10,7 @@ from msksam_cli.core.tissues import default_table
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import InputError, UsageError
 from msksam_cli.io.nifti import form_from_grid, write_label_map
+from msksam_cli.measure.agreement import AGREEMENT_COLUMNS
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
 from msksam_cli.pipeline.evaluate import EvaluateOptions, evaluate
 
@@ -61,7 +62,36 @@ def test_folders_give_tables_a_report_and_the_numbers_of_a_hand(tmp_path):
     assert (patella["cases"], patella["mean"], patella["sd"], patella["both_empty"]) == ("1", "1", "", "1")
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "label-3" in report
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"per_case.csv", "summary.csv", "report.html"}
+    written = {"per_case.csv", "summary.csv", "agreement.csv", "report.html"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == written
+
+
+def test_agreement_is_that_of_the_volumes_in_the_table_of_cases(tmp_path):
+    for number, (predicted, reference) in enumerate([(10, 11), (8, 8), (12, 9), (6, 7), (9, 12)]):
+        for side, length in (("p", predicted), ("r", reference)):
+            write(tmp_path / side / f"case-{number}.nii.gz", {1: np.s_[2 : 2 + length, 2:12, 1:7]})
+    write(tmp_path / "p" / "lost.nii.gz", {3: PATELLA})
+    write(tmp_path / "r" / "lost.nii.gz", {1: FEMUR})
+    result = evaluate(EvaluateOptions(tmp_path / "p", tmp_path / "r", tmp_path / "out"))
+    both = [
+        (float(row["volume_pred_mm3"]), float(row["volume_ref_mm3"]))
+        for row in rows_of(tmp_path / "out" / "per_case.csv")
+        if row["label"] == "1" and row["status"] == "compared"
+    ]
+    differences = np.array([predicted - reference for predicted, reference in both])
+    assert sorted(np.round(differences / (60 * 1.05)).astype(int)) == [-3, -1, -1, 0, 3]
+    femur, patella = rows_of(tmp_path / "out" / "agreement.csv")
+    assert tuple(femur) == AGREEMENT_COLUMNS
+    counts = ("cases", "missing", "spurious", "both_empty", "unknown")
+    assert [femur[name] for name in counts] == ["5", "1", "0", "0", "0"]
+    assert float(femur["bias"]) == pytest.approx(differences.mean())
+    assert float(femur["sd"]) == pytest.approx(differences.std(ddof=1))
+    assert float(femur["sem"]) == pytest.approx(np.sqrt((differences**2).mean() / 2))
+    assert [patella[name] for name in (*counts, "bias", "icc_2_1")] == ["0", "0", "1", "5", "0", "", ""]
+    assert patella["reason"] == "0 of at least 3 cases"
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert report.count("data:image/png") == 2  # Dice, and the one tissue that has limits
+    assert f"bias {result.agreements[0].estimates['bias'].value:.4g}" in report
 
 
 def test_a_second_run_writes_the_same_bytes(tmp_path):
