@@ -56,8 +56,7 @@ class Elements:
 def box_around(box: Box3D, shape: tuple[int, int, int], margin: int = MARGIN_VOXELS) -> Box3D:
     """The box enlarged by a margin on every side as far as the array goes."""
     i, j, k = (
-        slice(max(0, part.start - margin), min(size, part.stop + margin))
-        for part, size in zip(box, shape, strict=True)
+        slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, size in zip(box, shape, strict=True)
     )
     return i, j, k
 
@@ -105,9 +104,7 @@ def _surface_net(field: NDArray[np.float32]) -> tuple[FloatArray, NDArray[np.int
     return np.stack(sums, axis=1) / np.maximum(count, 1)[:, None], corners.astype(np.int64)
 
 
-def _crossed_edges(
-    field: NDArray[np.float32], axis: int
-) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]:
+def _crossed_edges(field: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]:
     """Edges along an axis that the surface crosses: first voxels (E, 3), crossings (E, 3), is the first one inside."""
     low, high = np.moveaxis(field, axis, 0)[:-1], np.moveaxis(field, axis, 0)[1:]
     crossed = np.moveaxis((low > 0.5) != (high > 0.5), 0, axis)

@@ -1,18 +1,18 @@
 """Cartilage thickness in 3-D: from the bone–cartilage interface to the nearest opposite surface.
 
-Two thick bodies are compared, the bone and the bone with its cartilage, so that a plate thinner than a voxel's diagonal
-is not washed out by the smoothing that makes their surfaces smooth (see `isosurface`). Each element of the bone's
-surface that carries cartilage looks for the nearest element of the articular surface; the distance is taken
+Two thick bodies are compared, the bone and the bone with its cartilage, so that a plate thinner than a voxel's
+diagonal is not washed out by the smoothing that makes their surfaces smooth (see `isosurface`). Each element of the
+bone's surface that carries cartilage looks for the nearest element of the articular surface; the distance is taken
 perpendicular to that element, which makes it that of the surfaces and not of their elements' centres. Minimal distance
-between interface and articular surface is the definition of Stammberger et al. 1999 (Magn Reson Med 41:529). Elements at
-the rim of the plate, which face sideways, are no opposite surface: with them a plate would be thin near every edge.
+between interface and articular surface is the definition of Stammberger et al. 1999 (Magn Reson Med 41:529). Elements
+at the rim of the plate, which face sideways, are no opposite surface: with them a plate would be thin near every edge.
 
 The names of areas follow Eckstein et al. 2006 (Osteoarthritis Cartilage 14:974): bone covered by cartilage is cAB,
 bare bone dAB, both together tAB. Bare bone is what the covered bone surface encloses. A defect that is open to the edge
 of the plate cannot be told from bone that never had cartilage, by labels alone, and is not counted.
 
-Where no bone is labelled, the distance is taken from each element of the cartilage's own surface to the nearest one that
-faces the other way, over both faces; bare bone is then not known.
+Where no bone is labelled, the distance is taken from each element of the cartilage's own surface to the nearest one
+that faces the other way, over both faces; bare bone is then not known.
 
 Labels that break up, because cartilage is thinner than a slice and lies along it, cannot be measured; their thickness
 comes out too large, since only what reached a voxel centre is there.
@@ -55,6 +55,7 @@ class Thickness:
         covered: (N,) false on bare bone.
         on_bone: measured from a bone's surface.
         articular_mm2: area of the articular surface (AC), None without a bone.
+        axis: (3,) unit vector it was measured along, None when each place has its own.
         reason: how it was measured where that needs saying, or why there is none, else "".
     """
 
@@ -64,6 +65,7 @@ class Thickness:
     covered: NDArray[np.bool_]
     on_bone: bool = True
     articular_mm2: float | None = None
+    axis: FloatArray | None = None
     reason: str = ""
 
     @property
@@ -89,6 +91,13 @@ class Thickness:
         order = np.argsort(values)
         middles = np.cumsum(weight[order]) - weight[order] / 2
         return float(np.interp(percent / 100 * weight.sum(), middles, values[order]))
+
+    @property
+    def mean_with_bare_mm(self) -> float | None:
+        """Mean over covered and bare bone, which counts as 0 (ThCtAB); None without a bone."""
+        if not self.on_bone or not self.areas_mm2.size:
+            return None
+        return float(self.values_mm @ self.areas_mm2 / self.areas_mm2.sum())
 
     @property
     def covered_mm2(self) -> float | None:
@@ -148,7 +157,7 @@ def thickness_over_bone(
     interface = surface_of(bone, grid, box)
     covered = _has_voxel(cartilage, grid, first, interface, outwards=True)
     if not covered.any():
-        return _nothing("no bone surface is covered")
+        return no_thickness("no bone surface is covered")
     outside = surface_of(bone | cartilage, grid, box)
     outside = outside.where(_has_voxel(cartilage, grid, first, outside, outwards=False))
     articular = outside.where(_faces_away(outside, interface.where(covered)))
@@ -183,7 +192,7 @@ def _touching_bone(values: NDArray[np.integer], mask: NDArray[np.bool_], bones: 
 def _without_bone(mask: NDArray[np.bool_], grid: Grid, box: Box3D) -> Thickness:
     surface = surface_of(mask, grid, box)
     if not len(surface):
-        return _nothing("too few voxels for a surface")
+        return no_thickness("too few voxels for a surface")
     _, opposed = KDTree(np.hstack([surface.points_mm, -_TURN_MM * surface.normals])).query(
         np.hstack([surface.points_mm, _TURN_MM * surface.normals])
     )
@@ -193,7 +202,8 @@ def _without_bone(mask: NDArray[np.bool_], grid: Grid, box: Box3D) -> Thickness:
     return Thickness(surface.points_mm, values, surface.areas_mm2, everywhere, on_bone=False, reason=WITHOUT_BONE)
 
 
-def _nothing(reason: str) -> Thickness:
+def no_thickness(reason: str) -> Thickness:
+    """A thickness without samples, with the reason why there are none."""
     nothing = np.empty(0)
     return Thickness(np.empty((0, 3)), nothing, nothing, nothing.astype(bool), reason=reason)
 
