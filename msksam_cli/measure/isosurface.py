@@ -1,6 +1,6 @@
 """The surface of a mask with sub-voxel accuracy: positions, directions and areas of its elements.
 
-The mask is smoothed by a Gaussian of one voxel along each axis and its surface taken where the smoothed mask is one
+The mask is smoothed by a Gaussian of 0.7 voxels along each axis and its surface taken where the smoothed mask is one
 half, as dual surface nets (Gibson 1998, "Constrained elastic surface nets"): one vertex in each cube of eight voxel
 centres that the surface crosses, at the mean of the crossings on the cube's edges; one quadrilateral for each crossed
 edge. A plane keeps its place under smoothing whatever its tilt; a ball's surface moves inwards by σ²/R. All is done in
@@ -20,10 +20,13 @@ from scipy import ndimage
 from msksam_cli.core.geometry import FloatArray, Grid
 from msksam_cli.measure.overlap import Box3D
 
-SMOOTHING_VOXELS = 1.0
-"""Standard deviation of the Gaussian along each axis: enough to average the steps of an oblique surface."""
+LEVEL = 0.5
+"""Value of a smoothed mask at its surface."""
 
-MARGIN_VOXELS = 5
+SMOOTHING_VOXELS = 0.7
+"""Standard deviation of the Gaussian along each axis: averages the steps of an oblique surface, rounds edges little."""
+
+MARGIN_VOXELS = 8
 """What a crop must leave round a mask so that its smoothed surface does not change."""
 
 _AROUND_EDGE = ((0, 0), (-1, 0), (-1, -1), (0, -1))
@@ -61,6 +64,11 @@ def box_around(box: Box3D, shape: tuple[int, int, int], margin: int = MARGIN_VOX
     return i, j, k
 
 
+def smoothed(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """A mask (I, J, K) as values from 0 to 1 that pass `LEVEL` at its surface."""
+    return np.asarray(ndimage.gaussian_filter(mask.astype(np.float32), SMOOTHING_VOXELS, mode="nearest"))
+
+
 def surface_of(mask: NDArray[np.bool_], grid: Grid, box: Box3D | None = None) -> Elements:
     """Elements of the smoothed surface of a mask.
 
@@ -70,8 +78,7 @@ def surface_of(mask: NDArray[np.bool_], grid: Grid, box: Box3D | None = None) ->
         box: where on the grid the mask was cut out.
     """
     first = np.zeros(3) if box is None else np.array([part.start for part in box], dtype=np.float64)
-    field = ndimage.gaussian_filter(mask.astype(np.float32), SMOOTHING_VOXELS, mode="nearest")
-    vertices, corners = _surface_net(field)
+    vertices, corners = _surface_net(smoothed(mask))
     vertices_mm = grid.to_world_mm(vertices + first)
     across, along = (vertices_mm[corners[:, n + 2]] - vertices_mm[corners[:, n]] for n in (0, 1))
     vectors = np.cross(across, along) / 2 * np.sign(np.linalg.det(grid.affine[:3, :3]))
@@ -82,7 +89,7 @@ def surface_of(mask: NDArray[np.bool_], grid: Grid, box: Box3D | None = None) ->
 
 
 def _surface_net(field: NDArray[np.float32]) -> tuple[FloatArray, NDArray[np.int64]]:
-    """Vertices (V, 3) in voxel coordinates and corners (N, 4) of the surface where a field is one half.
+    """Vertices (V, 3) in voxel coordinates and corners (N, 4) of the surface where a field is at `LEVEL`.
 
     Corners run anticlockwise seen from where the field is low, in a right-handed grid.
     """
@@ -107,12 +114,12 @@ def _surface_net(field: NDArray[np.float32]) -> tuple[FloatArray, NDArray[np.int
 def _crossed_edges(field: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int64], FloatArray, NDArray[np.bool_]]:
     """Edges along an axis that the surface crosses: first voxels (E, 3), crossings (E, 3), is the first one inside."""
     low, high = np.moveaxis(field, axis, 0)[:-1], np.moveaxis(field, axis, 0)[1:]
-    crossed = np.moveaxis((low > 0.5) != (high > 0.5), 0, axis)
+    crossed = np.moveaxis((low > LEVEL) != (high > LEVEL), 0, axis)
     edge = np.argwhere(crossed)
     first, second = (np.moveaxis(part, 0, axis)[crossed].astype(np.float64) for part in (low, high))
     place = edge.astype(np.float64)
-    place[:, axis] += (first - 0.5) / (first - second)
-    return edge, place, first > 0.5
+    place[:, axis] += (first - LEVEL) / (first - second)
+    return edge, place, first > LEVEL
 
 
 def _neighbour(edge: NDArray[np.int64], axis: int, step: tuple[int, int]) -> NDArray[np.int64]:

@@ -1,15 +1,17 @@
-"""Cartilage thickness in 3-D: from the bone–cartilage interface to the nearest opposite surface.
+"""Cartilage thickness in 3-D: from the bone–cartilage interface to the opposite surface.
 
-Two thick bodies are compared, the bone and the bone with its cartilage, so that a plate thinner than a voxel's
-diagonal is not washed out by the smoothing that makes their surfaces smooth (see `isosurface`). Each element of the
-bone's surface that carries cartilage looks for the nearest element of the articular surface; the distance is taken
-perpendicular to that element, which makes it that of the surfaces and not of their elements' centres. Minimal distance
-between interface and articular surface is the definition of Stammberger et al. 1999 (Magn Reson Med 41:529). Elements
-at the rim of the plate, which face sideways, are no opposite surface: with them a plate would be thin near every edge.
+Two thick bodies are compared, the bone and the bone with its cartilage, so that a thin plate is not washed out by the
+smoothing that makes their surfaces smooth (see `isosurface`). From each element of the bone's surface that carries
+cartilage a ray runs along the bone's normal to the first place where the second body ends; its length is the thickness.
+The normal is that of the bone smoothed over two voxels, so that steps of slices do not tilt it. This is never less than
+the distance to the nearest point of the articular surface (Stammberger et al. 1999, Magn Reson Med 41:529), and more
+where that surface is not parallel to the bone; nearest points have the fault that all of a plate's rim, where the
+opposite surface is the plate's own edge, comes out thin. Smoothing rounds the outermost voxel and a half of a plate;
+samples there take the thickness of the nearest one further in.
 
-The names of areas follow Eckstein et al. 2006 (Osteoarthritis Cartilage 14:974): bone covered by cartilage is cAB,
-bare bone dAB, both together tAB. Bare bone is what the covered bone surface encloses. A defect that is open to the edge
-of the plate cannot be told from bone that never had cartilage, by labels alone, and is not counted.
+The names of areas follow Eckstein et al. 2006 (Osteoarthritis Cartilage 14:974): bone covered by cartilage is cAB, bare
+bone dAB, both together tAB. Bare bone is what the covered bone surface encloses. A defect that is open to the edge of
+the plate cannot be told from bone that never had cartilage, by labels alone, and is not counted.
 
 Where no bone is labelled, the distance is taken from each element of the cartilage's own surface to the nearest one
 that faces the other way, over both faces; bare bone is then not known.
@@ -31,13 +33,17 @@ from scipy.spatial import KDTree
 from msksam_cli.core.geometry import FloatArray, Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.measure.isosurface import Elements, box_around, surface_of
+from msksam_cli.measure.isosurface import LEVEL, Elements, box_around, smoothed, surface_of
 from msksam_cli.measure.overlap import Box3D
 
 WITHOUT_BONE = "no bone touches this label: thickness is from face to face"
 """Reason of a thickness that was measured without a bone."""
 
 _FACING_COSINE = 0.5
+_NORMAL_VOXELS = 2.0
+_RIM_VOXELS = 1.5
+_REACH_MM = 15.0
+_STRIDE_VOXELS = 0.5
 _TURN_MM = 5.0
 _LOOK_VOXELS = (0.5, 1.0, 1.5)
 _CONTACT_VOXELS = 2
@@ -161,13 +167,15 @@ def thickness_over_bone(
     outside = surface_of(bone | cartilage, grid, box)
     outside = outside.where(_has_voxel(cartilage, grid, first, outside, outwards=False))
     articular = outside.where(_faces_away(outside, interface.where(covered)))
+    places = grid.to_voxel(interface.points_mm) - first
+    values = np.zeros(len(interface))
+    directions = _normals(bone, places[covered], grid)
+    values[covered] = _to_end_mm(smoothed(bone | cartilage), places[covered], directions, grid)
+    values[covered] = _from_further_in(values[covered], places[covered], places[~covered])
     plate = covered | _enclosed(interface, covered)
-    inner, is_covered = interface.where(plate), covered[plate]
-    values = np.zeros(len(inner))
-    values[is_covered] = _to_nearest_mm(inner.points_mm[is_covered], articular)
-    return Thickness(
-        inner.points_mm, values, inner.areas_mm2, is_covered, articular_mm2=float(articular.areas_mm2.sum())
-    )
+    inner = interface.where(plate)
+    area = float(articular.areas_mm2.sum())
+    return Thickness(inner.points_mm, values[plate], inner.areas_mm2, covered[plate], articular_mm2=area)
 
 
 def thickness_map(label_map: LabelMap, thicknesses: Mapping[int, Thickness]) -> NDArray[np.float32]:
@@ -228,13 +236,51 @@ def _faces_away(outside: Elements, interface: Elements) -> NDArray[np.bool_]:
     return np.asarray((outside.normals * interface.normals[nearest]).sum(axis=1) > _FACING_COSINE)
 
 
-def _to_nearest_mm(points_mm: FloatArray, surface: Elements) -> FloatArray:
-    """Distance (N,) of points from the plane of the nearest element of a surface, 0 for a surface without elements."""
-    if not len(surface):
-        return np.zeros(len(points_mm))
-    _, nearest = KDTree(surface.points_mm).query(points_mm)
-    offsets = surface.points_mm[nearest] - points_mm
-    return np.asarray(np.maximum((offsets * surface.normals[nearest]).sum(axis=1), 0.0))
+def _normals(mask: NDArray[np.bool_], places: FloatArray, grid: Grid) -> FloatArray:
+    """Unit vectors (N, 3) in world directions out of a mask smoothed over two voxels, at places in its voxels."""
+    field = mask.astype(np.float32)
+    slopes = [
+        ndimage.gaussian_filter(field, _NORMAL_VOXELS, order=order, mode="nearest") for order in np.eye(3, dtype=int)
+    ]
+    gradient = np.stack([ndimage.map_coordinates(slope, places.T, order=1, mode="nearest") for slope in slopes], axis=1)
+    outwards = -gradient @ np.linalg.inv(grid.affine[:3, :3])
+    return np.asarray(outwards / np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-12))
+
+
+def _to_end_mm(field: NDArray[np.float32], places: FloatArray, directions: FloatArray, grid: Grid) -> FloatArray:
+    """Length in mm (N,) of rays from places in a smoothed mask to where it ends, NaN where that is out of reach."""
+    stride_mm = _STRIDE_VOXELS * min(grid.spacing_mm)
+    steps = directions @ np.linalg.inv(grid.affine[:3, :3]).T * stride_mm
+    lengths = np.full(len(places), np.nan)
+    before = ndimage.map_coordinates(field, places.T, order=1, mode="nearest")
+    lengths[before <= LEVEL] = 0.0
+    going = np.flatnonzero(before > LEVEL)
+    for number in range(1, int(_REACH_MM / stride_mm) + 1):
+        if not going.size:
+            break
+        now = ndimage.map_coordinates(field, (places[going] + number * steps[going]).T, order=1, mode="nearest")
+        ends = now <= LEVEL
+        last = before[going]
+        passed = number - 1 + (last - LEVEL) / np.where(ends, last - now, 1.0)
+        lengths[going[ends]] = passed[ends] * stride_mm
+        before[going] = now
+        going = going[~ends]
+    return lengths
+
+
+def _from_further_in(values: FloatArray, places: FloatArray, bare: FloatArray) -> FloatArray:
+    """Values (N,) with those near bare places, and those that are NaN, taken from the nearest of the others.
+
+    Where there are no others they stay, NaN as 0.
+    """
+    known = np.isfinite(values)
+    if len(bare):
+        distance, _ = KDTree(bare).query(places)
+        known &= distance >= _RIM_VOXELS
+    if not known.any():
+        return np.nan_to_num(values)
+    _, nearest = KDTree(places[known]).query(places)
+    return np.asarray(np.where(known, values, values[known][nearest]))
 
 
 def _enclosed(interface: Elements, covered: NDArray[np.bool_]) -> NDArray[np.bool_]:
