@@ -7,14 +7,16 @@ The normal is that of the bone smoothed over two voxels, so that steps of slices
 the distance to the nearest point of the articular surface (Stammberger et al. 1999, Magn Reson Med 41:529), and more
 where that surface is not parallel to the bone; nearest points have the fault that all of a plate's rim, where the
 opposite surface is the plate's own edge, comes out thin. Smoothing rounds the outermost voxel and a half of a plate;
-samples there take the thickness of the nearest one further in.
+samples there take the thickness of the nearest one further in. Cartilage that ends within about four voxels of a sharp
+edge of the bone, where the smoothed normal turns, comes out thinner there.
 
 The names of areas follow Eckstein et al. 2006 (Osteoarthritis Cartilage 14:974): bone covered by cartilage is cAB, bare
 bone dAB, both together tAB. Bare bone is what the covered bone surface encloses. A defect that is open to the edge of
 the plate cannot be told from bone that never had cartilage, by labels alone, and is not counted.
 
 Where no bone is labelled, the distance is taken from each element of the cartilage's own surface to the nearest one
-that faces the other way, over both faces; bare bone is then not known.
+that faces the other way, over both faces; elements of the rim, which have none within 60° of straight across, are left
+out. Bare bone is then not known.
 
 Labels that break up, because cartilage is thinner than a slice and lies along it, cannot be measured; their thickness
 comes out too large, since only what reached a voxel centre is there.
@@ -204,10 +206,16 @@ def _without_bone(mask: NDArray[np.bool_], grid: Grid, box: Box3D) -> Thickness:
     _, opposed = KDTree(np.hstack([surface.points_mm, -_TURN_MM * surface.normals])).query(
         np.hstack([surface.points_mm, _TURN_MM * surface.normals])
     )
-    offsets = surface.points_mm - surface.points_mm[opposed]
-    values = np.maximum((offsets * -surface.normals[opposed]).sum(axis=1), 0.0)
-    everywhere = np.ones(len(surface), dtype=bool)
-    return Thickness(surface.points_mm, values, surface.areas_mm2, everywhere, on_bone=False, reason=WITHOUT_BONE)
+    offsets = surface.points_mm[opposed] - surface.points_mm
+    values = (offsets * surface.normals[opposed]).sum(axis=1)
+    turned = (surface.normals * surface.normals[opposed]).sum(axis=1)
+    faces = (turned < -_FACING_COSINE) & (values > _FACING_COSINE * np.linalg.norm(offsets, axis=1))
+    if not faces.any():
+        return no_thickness("no face of this label lies opposite another")
+    surface, everywhere = surface.where(faces), np.ones(int(faces.sum()), dtype=bool)
+    return Thickness(
+        surface.points_mm, values[faces], surface.areas_mm2, everywhere, on_bone=False, reason=WITHOUT_BONE
+    )
 
 
 def no_thickness(reason: str) -> Thickness:

@@ -8,7 +8,7 @@ from msksam_cli.measure.meniscus import extrusion
 SAGITTAL = np.array([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 
 
-def knee(grid, places, beyond_mm, side="medial", lateral=1.0, leave_out=()):
+def knee(grid, places, beyond_mm, side="medial", lateral=1.0, *, leave_out=()):
     """A tibia 70 mm wide under two plates, and a bar as meniscus that reaches beyond its edge on one side."""
     x, y, z = np.moveaxis(places, -1, 0)
     out = x * (lateral if side == "lateral" else -lateral)

@@ -43,7 +43,9 @@ def test_the_femur_is_cut_by_the_angle_round_its_axis_and_by_its_middle():
     np.testing.assert_array_equal(regions["central"], np.abs(from_down) < 15)
     np.testing.assert_array_equal(regions["posterior"], from_down < -15)
     np.testing.assert_array_equal(regions["lateral"], points[:, 0] < -0.5)
-    parts = [regions[f"{side}-{place}"] for side in ("medial", "lateral") for place in ("anterior", "central", "posterior")]
+    parts = [
+        regions[f"{side}-{place}"] for side in ("medial", "lateral") for place in ("anterior", "central", "posterior")
+    ]
     np.testing.assert_array_equal(np.sum(parts, axis=0), 1)
 
 

@@ -32,17 +32,17 @@ def spine(grid, places, tilt_deg=0.0, yaw_deg=0.0):
 
 
 @pytest.mark.parametrize(
-    ("spacing", "tilt", "yaw", "turn"),
+    ("spacing", "angles", "turn"),
     [
-        ((1.0, 1.0, 1.0), 0, 0, np.eye(3)),
-        ((0.7, 0.7, 4.0), 25, 0, SAGITTAL),
-        ((0.6, 0.6, 3.0), -35, 10, SAGITTAL),
-        ((1.0, 1.0, 1.5), 20, 5, Rotation.from_euler("xyz", (10, -8, 15), degrees=True).as_matrix()),
+        ((1.0, 1.0, 1.0), (0, 0), np.eye(3)),
+        ((0.7, 0.7, 4.0), (25, 0), SAGITTAL),
+        ((0.6, 0.6, 3.0), (-35, 10), SAGITTAL),
+        ((1.0, 1.0, 1.5), (20, 5), Rotation.from_euler("xyz", (10, -8, 15), degrees=True).as_matrix()),
     ],
 )
-def test_a_wedge_is_higher_in_front_whatever_its_tilt(spacing, tilt, yaw, turn, turned_grid, places_mm):
+def test_a_wedge_is_higher_in_front_whatever_its_tilt(spacing, angles, turn, turned_grid, places_mm):
     grid = turned_grid(spacing, 110.0, turn)
-    found = spine_heights(spine(grid, places_mm(grid), tilt, yaw))
+    found = spine_heights(spine(grid, places_mm(grid), *angles))
     body, disc = found[3], found[4]
     front_face = {"anterior": 0.85, "middle": 0.5, "posterior": 0.15}
     measured = {zone: body.where(chosen).mean_mm for zone, chosen in zones(body).items()}
@@ -50,7 +50,7 @@ def test_a_wedge_is_higher_in_front_whatever_its_tilt(spacing, tilt, yaw, turn, 
         assert measured[zone] == pytest.approx(BACK + (FRONT - BACK) * depth, rel=0.03)
     assert body.mean_mm == pytest.approx((FRONT + BACK) / 2, rel=0.03)
     assert disc.mean_mm == pytest.approx(DISC * np.cos(np.arctan((FRONT - BACK) / 2 / DEPTH)), rel=0.03)
-    axis = Rotation.from_euler("xz", (tilt, yaw), degrees=True).apply((0, 0, 1))
+    axis = Rotation.from_euler("xz", angles, degrees=True).apply((0, 0, 1))
     assert np.degrees(np.arccos(body.axis @ axis)) < 3
 
 
