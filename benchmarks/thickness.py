@@ -304,11 +304,11 @@ def report(rows: Sequence[str], made: Sequence[Trial]) -> str:
         "Right knee, 384 × 384 × 160 voxels of 0.365 × 0.365 × 0.7 mm (`knee_labels_dess`: pymskt, MIT). Mean ± sd in",
         "mm over the covered bone. Second computation: ITK's anti-aliased level sets, rays of 0.1 mm steps, area from",
         "voxel faces. Volume over area: the voxels' volume over the mean of bone and articular area, both ours; it is",
-        "less than the mean along normals wherever the surfaces are not parallel, as at every edge. Bones left out: what",
-        "msksam says when only the cartilages are labelled, from face to face.",
+        "less than the mean along normals wherever the surfaces are not parallel, as at every edge. Bones left out:",
+        "what msksam says when only the cartilages are labelled, from face to face.",
         "",
-        "| cartilage | msksam | second computation | difference | volume over area | bones left out | covered bone mm² | second | "
-        "enclosed bare bone mm² | seconds |",
+        "| cartilage | msksam | second computation | difference | volume over area | bones left out | covered bone mm² | "
+        "second | enclosed bare bone mm² | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",
