@@ -307,8 +307,8 @@ def report(rows: Sequence[str], made: Sequence[Trial]) -> str:
         "less than the mean along normals wherever the surfaces are not parallel, as at every edge. Bones left out:",
         "what msksam says when only the cartilages are labelled, from face to face.",
         "",
-        "| cartilage | msksam | second computation | difference | volume over area | bones left out | covered bone mm² | "
-        "second | enclosed bare bone mm² | seconds |",
+        "| cartilage | msksam | second computation | difference | volume over area | bones left out | "
+        "covered bone mm² | second | enclosed bare bone mm² | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",

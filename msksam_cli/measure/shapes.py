@@ -157,13 +157,14 @@ def _of_cartilage(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
 
 
 def _thickness_cells(region: str, thickness: Thickness) -> Iterator[_Cells]:
-    yield region, "thickness_mean", thickness.mean_mm, _MM, thickness.reason
-    yield region, "thickness_sd", thickness.sd_mm, _MM, thickness.reason
+    reason = thickness.reason or ("" if thickness.covered.any() else "no cartilage in this region")
+    yield region, "thickness_mean", thickness.mean_mm, _MM, reason
+    yield region, "thickness_sd", thickness.sd_mm, _MM, reason
     for percent in PERCENTILES:
-        yield region, f"thickness_p{percent}", thickness.percentile_mm(percent), _MM, thickness.reason
-    yield region, "thickness_mean_with_bare_bone", thickness.mean_with_bare_mm, _MM, thickness.reason
-    yield region, "covered_bone_area", thickness.covered_mm2, _MM2, thickness.reason
-    yield region, "enclosed_bare_bone_area", thickness.bare_mm2, _MM2, thickness.reason
+        yield region, f"thickness_p{percent}", thickness.percentile_mm(percent), _MM, reason
+    yield region, "thickness_mean_with_bare_bone", thickness.mean_with_bare_mm, _MM, reason
+    yield region, "covered_bone_area", thickness.covered_mm2, _MM2, reason
+    yield region, "enclosed_bare_bone_area", thickness.bare_mm2, _MM2, reason
 
 
 def _of_spine(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
@@ -192,7 +193,9 @@ def _of_muscle(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
 
 def _of_meniscus(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
     beyond, reason = extrusion(subject.labels, tissue.name.removesuffix("-meniscus"), subject.lateral)
-    yield "central", "extrusion", beyond.central_mm if beyond else None, _MM, reason
+    central = beyond.central_mm if beyond else None
+    missing = "" if central is not None else "the meniscus is not seen in the middle of the plateau"
+    yield "central", "extrusion", central, _MM, reason or missing
     yield WHOLE, "extrusion_largest", beyond.largest_mm if beyond else None, _MM, reason
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.terminology import TISSUES
@@ -105,3 +106,36 @@ def test_rows_hold_the_columns_of_the_table():
     row = shapes(labels(**MUSCLE))[0].row("one")
     assert tuple(row) == MORPHOMETRY_COLUMNS
     assert (row["case"], row["tissue"], row["measure"]) == ("one", "quadriceps", "cross_section_mean")
+
+
+MANY = (
+    "femur",
+    "tibia",
+    "femoral-cartilage",
+    "medial-tibial-cartilage",
+    "lateral-tibial-cartilage",
+    "patellar-cartilage",
+    "medial-meniscus",
+    "lateral-meniscus",
+    "quadriceps",
+    "fat",
+    "l3-vertebral-body",
+    "disc-l3-l4",
+    "l4-vertebral-body",
+)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ragged_labels_on_any_grid_give_finite_numbers_or_a_reason(seed):
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        shape = tuple(int(size) for size in rng.integers(1, [16, 18, 12]))
+        affine = np.eye(4)
+        affine[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag(rng.uniform(0.3, 4, 3))
+        grid = Grid(shape, affine)
+        chosen = [TISSUES.by_name(name).index for name in rng.choice(MANY, rng.integers(1, 6))]
+        rough = [ndimage.gaussian_filter(rng.normal(size=shape), rng.uniform(0, 2.5)) for _ in (0, *chosen)]
+        label_map = LabelMap(np.array([0, *chosen], np.uint8)[np.argmax(rough, axis=0)], grid, TISSUES)
+        volume = Volume(rng.normal(3, 1, shape).astype(np.float32), grid)
+        for row in shapes(label_map, images=Images(volume, volume, volume)):
+            assert row.reason if row.value is None else np.isfinite(row.value)
