@@ -14,6 +14,9 @@ The names of areas follow Eckstein et al. 2006 (Osteoarthritis Cartilage 14:974)
 bone dAB, both together tAB. Bare bone is what the covered bone surface encloses. A defect that is open to the edge of
 the plate cannot be told from bone that never had cartilage, by labels alone, and is not counted.
 
+A seam of one voxel that belongs to neither bone nor cartilage counts as cartilage; where the gap is wider the bone is
+bare.
+
 Where no bone is labelled, the distance is taken from each element of the cartilage's own surface to the nearest one
 that faces the other way, over both faces; elements of the rim, which have none within 60° of straight across, are left
 out. Bare bone is then not known.
@@ -166,13 +169,14 @@ def thickness_over_bone(
     covered = _has_voxel(cartilage, grid, first, interface, outwards=True)
     if not covered.any():
         return no_thickness("no bone surface is covered")
-    outside = surface_of(bone | cartilage, grid, box)
+    both = bone | cartilage | _between(bone, cartilage)
+    outside = surface_of(both, grid, box)
     outside = outside.where(_has_voxel(cartilage, grid, first, outside, outwards=False))
     articular = outside.where(_faces_away(outside, interface.where(covered)))
     places = grid.to_voxel(interface.points_mm) - first
     values = np.zeros(len(interface))
     directions = _normals(bone, places[covered], grid)
-    values[covered] = _to_end_mm(smoothed(bone | cartilage), places[covered], directions, grid)
+    values[covered] = _to_end_mm(smoothed(both), places[covered], directions, grid)
     values[covered] = _from_further_in(values[covered], places[covered], places[~covered])
     plate = covered | _enclosed(interface, covered)
     inner = interface.where(plate)
@@ -222,6 +226,11 @@ def no_thickness(reason: str) -> Thickness:
     """A thickness without samples, with the reason why there are none."""
     nothing = np.empty(0)
     return Thickness(np.empty((0, 3)), nothing, nothing, nothing.astype(bool), reason=reason)
+
+
+def _between(bone: NDArray[np.bool_], cartilage: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels of neither that have a face in common with both, such as a seam that a segmentation left open."""
+    return np.asarray(ndimage.binary_dilation(bone) & ndimage.binary_dilation(cartilage) & ~bone & ~cartilage)
 
 
 def _has_voxel(

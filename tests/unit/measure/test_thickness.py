@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -169,3 +170,13 @@ def test_percentiles_and_means_weigh_by_area():
     assert thickness.percentile_mm(50) == pytest.approx(7 / 3)
     assert thickness.mean_with_bare_mm == pytest.approx(9 / 8)
     assert (thickness.covered_mm2, thickness.bare_mm2) == (4.0, 4.0)
+
+
+def test_a_seam_of_one_voxel_between_bone_and_cartilage_counts_as_cartilage(turned_grid, places_mm):
+    grid = turned_grid((0.5, 0.5, 0.5), 40.0)
+    bone, cartilage = plate(grid, places_mm(grid), 3.0, (0.3, 0.5, 0.81))
+    seam = cartilage & ndimage.binary_dilation(bone)
+    thickness = thickness_over_bone(bone, cartilage & ~seam, grid)
+    assert off_by_little(thickness.mean_mm, 3.0)
+    assert thickness.covered_mm2 == pytest.approx(26**2, rel=0.08)
+    assert thickness.bare_mm2 == pytest.approx(0, abs=1)
