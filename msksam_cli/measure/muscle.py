@@ -5,8 +5,8 @@ is that of the longest bone in the label map, where that is at least twice as lo
 that lie within 20° of perpendicular to it are the layers themselves, as readers do it.
 
 Fat from Dixon images: fat signal over fat and water signal, summed over the muscle (signal fat fraction, Dixon 1984,
-Radiology 153:189; no correction for T1, T2*, noise or the fat spectrum, so it is no proton density fat fraction, Reeder et al.
-2012, J Magn Reson Imaging 36:1011).
+Radiology 153:189; no correction for T1, T2*, noise or the fat spectrum, so it is no proton density fat fraction,
+Reeder et al. 2012, J Magn Reson Imaging 36:1011).
 
 Fat by two classes: share of the muscle's voxels brighter than the middle between the median of the muscle and that of
 the fat label. It says how much of the muscle looks like fat on an image where fat is bright, and no more: voxels that
