@@ -2,14 +2,16 @@
 
 In each coronal layer the outermost point of the meniscus is compared with the outermost point of the tibial plateau on
 its side, along the line from one plateau to the other; the difference is positive where the meniscus reaches further
-out. It is given in the middle of the plateau from front to back and as the largest one (Jones et al. 2018, Knee Surg
-Sports Traumatol Arthrosc 26:1152, compare slices chosen so with segmented tibiae). The plateau is the upper 10 mm of
-the tibia below the cartilage of that side. An osteophyte that is labelled as tibia counts as its edge, which readers
-leave out; extrusion is then too small.
+out. It is given in the middle of the plateau from front to back and as the largest one of its middle half, since
+further to the front and back the edge of the tibia turns away from the horns (Jones et al. 2018, Knee Surg Sports
+Traumatol Arthrosc 26:1152, compare slices chosen so with segmented tibiae). The plateau is the upper 10 mm of the
+tibia below the cartilage of that side. An osteophyte that is labelled as tibia counts as its edge, which readers leave
+out; extrusion is then too small.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,11 +38,11 @@ class Extrusion:
 
     Attributes:
         central_mm: mean over the middle layers, None when the meniscus is missing there.
-        largest_mm: largest over all layers that show both.
+        largest_mm: largest over the middle half of the plateau, None when the meniscus is missing there.
     """
 
     central_mm: float | None
-    largest_mm: float
+    largest_mm: float | None
 
 
 def extrusion(label_map: LabelMap, side: str, lateral: float | None) -> tuple[Extrusion | None, str]:
@@ -72,9 +74,14 @@ def extrusion(label_map: LabelMap, side: str, lateral: float | None) -> tuple[Ex
     if not layers:
         return None, "meniscus and plateau share no coronal layer"
     differences = np.array([beyond[0][layer] - beyond[1][layer] for layer in layers])
-    middle = (cartilage[:, 1].min() + cartilage[:, 1].max()) / 2
-    central = np.abs((np.array(layers) + 0.5) * layer_mm - middle) <= max(MIDDLE_MM, layer_mm)
-    return Extrusion(float(differences[central].mean()) if central.any() else None, float(differences.max())), ""
+    back, front = cartilage[:, 1].min(), cartilage[:, 1].max()
+    from_middle = np.abs((np.array(layers) + 0.5) * layer_mm - (back + front) / 2)
+    central, body = from_middle <= max(MIDDLE_MM, layer_mm), from_middle <= (front - back) / 4
+    return Extrusion(_of_known(differences[central], np.mean), _of_known(differences[body], np.max)), ""
+
+
+def _of_known(values: FloatArray, reduce: Callable[[FloatArray], float]) -> float | None:
+    return float(reduce(values)) if values.size else None
 
 
 def _surface_mm(label_map: LabelMap, name: str) -> FloatArray | None:

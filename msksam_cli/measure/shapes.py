@@ -193,10 +193,12 @@ def _of_muscle(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
 
 def _of_meniscus(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
     beyond, reason = extrusion(subject.labels, tissue.name.removesuffix("-meniscus"), subject.lateral)
-    central = beyond.central_mm if beyond else None
-    missing = "" if central is not None else "the meniscus is not seen in the middle of the plateau"
-    yield "central", "extrusion", central, _MM, reason or missing
-    yield WHOLE, "extrusion_largest", beyond.largest_mm if beyond else None, _MM, reason
+    for region, measure, value in (
+        ("central", "extrusion", beyond.central_mm if beyond else None),
+        (WHOLE, "extrusion_largest", beyond.largest_mm if beyond else None),
+    ):
+        missing = "" if value is not None else "the meniscus is not seen in the middle of the plateau"
+        yield region, measure, value, _MM, reason or missing
 
 
 def _inside(volume: Volume | None, mask: NDArray[np.bool_]) -> FloatArray:

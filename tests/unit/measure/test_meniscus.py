@@ -40,3 +40,24 @@ def test_extrusion_is_unknown_without_a_side_or_a_label(turned_grid, places_mm):
     assert extrusion(labels, "medial", None) == (None, "which side is lateral is not known")
     assert extrusion(labels, "medial", 1.0) == (None, "no label for tibia")
     assert extrusion(labels, "lateral", 1.0)[1] == "no label for lateral-meniscus, tibia, lateral-tibial-cartilage"
+
+
+def test_the_largest_extrusion_is_that_of_the_body_not_of_the_horns(turned_grid, places_mm):
+    grid = turned_grid((1.0, 1.0, 0.35), 90.0, SAGITTAL)
+    places = places_mm(grid)
+    labels = knee(grid, places, 1.0)
+    values = labels.values.copy()
+    bulge = (np.abs(places[..., 1] - 7) < 3) & (places[..., 0] < -30) & (places[..., 0] > -38)
+    values[bulge & (places[..., 2] > 3) & (places[..., 2] < 9)] = TISSUES.by_name("medial-meniscus").index
+    values[(places[..., 1] > 14) & (np.abs(places[..., 0]) > 20) & (values == TISSUES.by_name("tibia").index)] = 0
+    found, _ = extrusion(LabelMap(values, grid, TISSUES), "medial", 1.0)
+    assert found.central_mm == pytest.approx(1.0, abs=0.35)
+    assert found.largest_mm == pytest.approx(3.0, abs=0.35)
+
+
+def test_a_meniscus_that_ends_before_the_middle_of_the_plateau_has_no_extrusion(turned_grid, places_mm):
+    grid = turned_grid((1.0, 1.0, 0.7), 90.0, SAGITTAL)
+    labels = knee(grid, places_mm(grid), 1.0)
+    cut = (labels.values == TISSUES.by_name("medial-meniscus").index) & (places_mm(grid)[..., 1] < 13)
+    found, _ = extrusion(LabelMap(np.where(cut, 0, labels.values), grid, TISSUES), "medial", 1.0)
+    assert (found.central_mm, found.largest_mm) == (None, None)
