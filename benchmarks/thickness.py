@@ -308,7 +308,7 @@ def report(rows: Sequence[str], made: Sequence[Trial]) -> str:
         "what msksam says when only the cartilages are labelled, from face to face.",
         "",
         "| cartilage | msksam | second computation | difference | volume over area | bones left out | "
-        "covered bone mm² | second | enclosed bare bone mm² | seconds |",
+        "covered bone mm² | the same, second | enclosed bare bone mm² | seconds |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *rows,
         "",
