@@ -20,6 +20,7 @@ from msksam_cli.measure.agreement import AGREEMENT_COLUMNS
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
 from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status
 from msksam_cli.measure.qc import QC_COLUMNS
+from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS
 from msksam_cli.pipeline import compare_tables
 from msksam_cli.pipeline.compare_case import COMPARED_COLUMNS
 from msksam_cli.pipeline.fit_fusion import FIT_COLUMNS
@@ -30,6 +31,7 @@ USAGE = (ROOT / "usage.md").read_text(encoding="utf-8")
 WIDTH = 100
 TABLES = {
     "metrics.csv": METRICS_COLUMNS,
+    "morphometry.csv": MORPHOMETRY_COLUMNS,
     "qc.csv": QC_COLUMNS,
     "per_case.csv": PER_CASE_COLUMNS,
     "summary.csv": SUMMARY_COLUMNS,

@@ -14,7 +14,14 @@ def measure(
     images: Annotated[
         Path | None, typer.Option("--images", help="Folder of images with the same case names, or one file.")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for metrics.csv.")] = Path("msksam-measures"),
+    fat: Annotated[
+        Path | None, typer.Option("--fat", help="Fat images of a Dixon scan, for the fat fraction of muscles.")
+    ] = None,
+    water: Annotated[Path | None, typer.Option("--water", help="Water images of the same scan.")] = None,
+    thickness_maps: Annotated[
+        bool, typer.Option("--thickness-maps", help="Write thickness/<case>.nii.gz: mm at each cartilage voxel.")
+    ] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the tables.")] = Path("msksam-measures"),
     names: Annotated[
         str, typer.Option("--map", help="Names of the labels: 1=femur,2=tibia or a TSV. Else labels.tsv there.")
     ] = "",
@@ -22,7 +29,17 @@ def measure(
     """Measure label volumes, whoever made them."""
     from msksam_cli.pipeline.measure import MeasureOptions, measurement_text, run_measure
 
-    result = run_measure(MeasureOptions(labels=labels, images=images, output=output, names=names))
+    result = run_measure(
+        MeasureOptions(
+            labels=labels,
+            images=images,
+            output=output,
+            names=names,
+            fat=fat,
+            water=water,
+            thickness_maps=thickness_maps,
+        )
+    )
     print(measurement_text(result))
     for unusable in result.refused:
         typer.echo(f"msksam: {unusable.case}: {unusable.reason}", err=True)

@@ -6,6 +6,7 @@ a constant that happens to be kept in a text file; core opens no other file.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
@@ -36,6 +37,21 @@ def tissues_of(region: str, *, findings: bool = False) -> TissueTable:
         raise UsageError(f"unknown region {region!r}", f"Use one of {', '.join(REGIONS)}")
     wanted = {region, _ANYWHERE} if findings else {region}
     return TissueTable(tuple(tissue for tissue in TISSUES if wanted & set(tissue.regions)))
+
+
+def described(tissues: TissueTable) -> TissueTable:
+    """The tissues with group, side and region of the known structure of that name, where they have none themselves.
+
+    >>> [(tissue.group, tissue.side) for tissue in described(TissueTable((Tissue(3, "medial-meniscus"),)))]
+    [('meniscus', 'medial')]
+    """
+    return TissueTable(tuple(_described(tissue, TISSUES.by_name(tissue.name)) for tissue in tissues))
+
+
+def _described(tissue: Tissue, known: Tissue | None) -> Tissue:
+    if known is None or tissue.group not in ("other", known.group):
+        return tissue
+    return replace(tissue, group=known.group, side=tissue.side or known.side, region=tissue.region or known.region)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Size and brightness of each tissue of a label map: the rows of metrics.csv.
+"""Size, thickness and brightness of each tissue of a label map: the rows of metrics.csv.
 
 A number that is not known is None and the row's reason says why; it is never 0.
 """
@@ -18,6 +18,8 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
+from msksam_cli.measure.shapes import thicknesses_of
+from msksam_cli.measure.thickness import Thickness
 
 METRICS_COLUMNS = (
     "case",
@@ -105,6 +107,8 @@ class TissueMeasure:
         volume_mm3: voxels times the volume of one voxel.
         slices: slices of the slice axis that show the tissue.
         mean_intensity: mean of the image inside the mask, in the image's unit.
+        thickness_mean_mm: mean thickness of a cartilage or mean height of a disc.
+        thickness_sd_mm: its standard deviation over the surface.
         provenance: what the segmentation adds.
     """
 
@@ -117,6 +121,8 @@ class TissueMeasure:
     volume_mm3: float | None = None
     slices: int | None = None
     mean_intensity: float | None = None
+    thickness_mean_mm: float | None = None
+    thickness_sd_mm: float | None = None
     provenance: Provenance = Provenance()
 
     def row(self, case: str) -> dict[str, object]:
@@ -132,6 +138,8 @@ class TissueMeasure:
             "volume_mm3": self.volume_mm3,
             "slices": self.slices,
             "mean_intensity": self.mean_intensity,
+            "thickness_mean_mm": self.thickness_mean_mm,
+            "thickness_sd_mm": self.thickness_sd_mm,
             "iou_prediction_mean": self.provenance.iou_prediction_mean,
             "prior_dice": self.provenance.prior_dice,
             "expected_dice": self.provenance.expected_dice,
@@ -145,6 +153,8 @@ def measure_tissues(
     placed_visible_fraction: Mapping[int, float] | None = None,
     provenance: Mapping[int, Provenance] | None = None,
     side: str = "",
+    *,
+    thicknesses: Mapping[int, Thickness] | None = None,
 ) -> tuple[TissueMeasure, ...]:
     """One measure per tissue of the label map's table, in order of label value.
 
@@ -154,6 +164,7 @@ def measure_tissues(
         placed_visible_fraction: label value → share of the tissue's atlas volume inside the field of view.
         provenance: label value → what the segmentation knows.
         side: side of the body part, for tissues that have none of their own.
+        thicknesses: from `shapes.thicknesses_of` of the same labels, None to have them measured here.
 
     Raises:
         GridMismatchError: the image lies on another grid.
@@ -162,6 +173,7 @@ def measure_tissues(
         raise GridMismatchError("labels and image lie on different grids", "Give the image the labels were drawn on")
     visible, known = placed_visible_fraction or {}, provenance or {}
     extents = tissue_extents(label_map)
+    thick = thicknesses_of(label_map) if thicknesses is None else thicknesses
     measures = []
     for tissue in label_map.tissues:
         sided = replace(tissue, side=tissue.side or side)
@@ -170,7 +182,8 @@ def measure_tissues(
             measures.append(_absent(sided, origin))
         else:
             cut = cut_reason(extent, visible.get(tissue.index))
-            measures.append(replace(_present(sided, extent, label_map.grid, volume, cut), provenance=origin))
+            present = _present(sided, extent, label_map.grid, volume, cut)
+            measures.append(_with_thickness(replace(present, provenance=origin), tissue, thick.get(tissue.index)))
     return tuple(measures)
 
 
@@ -212,17 +225,27 @@ def _present(tissue: Tissue, extent: TissueExtent, grid: Grid, volume: Volume | 
     voxels = int(np.count_nonzero(extent.mask))
     in_slices = extent.mask.any(axis=tuple(axis for axis in range(3) if axis != grid.slice_axis))
     intensity, no_intensity = _mean_intensity(volume, extent)
-    no_thickness = "thickness is not measured" if tissue.group in _HAS_THICKNESS else ""
     return TissueMeasure(
         tissue=tissue.name,
         side=tissue.side,
         label=tissue.index,
         status=Status.CUT if cut else Status.COMPLETE,
-        reason="; ".join(text for text in (cut, no_intensity, no_thickness) if text),
+        reason="; ".join(text for text in (cut, no_intensity) if text),
         voxels=voxels,
         volume_mm3=voxels * grid.voxel_volume_mm3,
         slices=int(np.count_nonzero(in_slices)),
         mean_intensity=intensity,
+    )
+
+
+def _with_thickness(measure: TissueMeasure, tissue: Tissue, thickness: Thickness | None) -> TissueMeasure:
+    if thickness is None or tissue.group not in _HAS_THICKNESS:
+        return measure
+    return replace(
+        measure,
+        reason="; ".join(text for text in (measure.reason, thickness.reason) if text),
+        thickness_mean_mm=thickness.mean_mm,
+        thickness_sd_mm=thickness.sd_mm,
     )
 
 

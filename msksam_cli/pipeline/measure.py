@@ -8,11 +8,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from msksam_cli.core.terminology import described
 from msksam_cli.core.tissues import TissueTable
-from msksam_cli.errors import InputError, MsksamError
-from msksam_cli.io.nifti import read_label_map, read_volume
+from msksam_cli.core.volume import Volume
+from msksam_cli.errors import InputError, MsksamError, UsageError
+from msksam_cli.io.nifti import read_labels, read_volume, write_volume
 from msksam_cli.io.tables import aligned_text, write_csv
-from msksam_cli.measure.morphometry import METRICS_COLUMNS, TissueMeasure, measure_tissues
+from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status, TissueMeasure, measure_tissues
+from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS, Images, ShapeMeasure, measure_shapes, thicknesses_of
+from msksam_cli.measure.thickness import thickness_map
 from msksam_cli.pipeline.case_matching import Unusable, case_name, label_volumes, volumes_by_case
 from msksam_cli.pipeline.label_matching import tissue_table
 
@@ -24,7 +28,10 @@ class MeasureOptions:
     Attributes:
         labels: folder of label volumes, run folder or one file.
         images: folder of images with the cases' names, or one file; None leaves intensities empty.
-        output: folder for metrics.csv; None writes nothing.
+        fat: fat images of a Dixon scan, as `images`; with `water` they give muscles a fat fraction.
+        water: water images of the same scan.
+        output: folder for metrics.csv and morphometry.csv; None writes nothing.
+        thickness_maps: write thickness/<case>.nii.gz, the thickness of cartilages at their voxels in mm.
         names: names of the label values, "1=femur,2=tibia" or a TSV file; "" looks for labels.tsv.
     """
 
@@ -32,6 +39,9 @@ class MeasureOptions:
     images: Path | None = None
     output: Path | None = None
     names: str = ""
+    fat: Path | None = None
+    water: Path | None = None
+    thickness_maps: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,12 @@ class Measurement:
 
     Attributes:
         measures: case and measure of each tissue, ordered by case and label.
+        shapes: case and measure of the shape of each tissue, place by place, in the same order.
         refused: cases that could not be measured.
     """
 
     measures: tuple[tuple[str, TissueMeasure], ...]
+    shapes: tuple[tuple[str, ShapeMeasure], ...]
     refused: tuple[Unusable, ...]
 
     @property
@@ -52,56 +64,100 @@ class Measurement:
         return 3 if self.refused else 0
 
 
+@dataclass(frozen=True)
+class _CaseFiles:
+    """Files of one case; several of one kind are refused when the case is measured."""
+
+    labels: list[Path]
+    image: list[Path]
+    fat: list[Path]
+    water: list[Path]
+
+
 def run_measure(options: MeasureOptions) -> Measurement:
-    """Measure every label volume and, with an output folder, write metrics.csv.
+    """Measure every label volume and, with an output folder, write metrics.csv and morphometry.csv.
 
     Raises:
+        UsageError: a fat image without a water image, or the reverse, or thickness maps without an output folder.
         InputError: nothing could be measured.
     """
+    _refuse_halves(options)
     volumes = volumes_by_case(label_volumes(options.labels, "labels"))
-    images = _images(options, list(volumes))
-    table = tissue_table(options.names, options.labels)
+    found = [_images(folder, list(volumes)) for folder in (options.images, options.fat, options.water)]
+    named = tissue_table(options.names, options.labels)
+    table = described(named) if named else None
     measures: list[tuple[str, TissueMeasure]] = []
+    shapes: list[tuple[str, ShapeMeasure]] = []
     refused: list[Unusable] = []
     for case, files in tqdm(sorted(volumes.items()), desc="measure", unit="case", disable=None):
         try:
-            measures += [(case, measure) for measure in _measure_case(files, images.get(case, []), table)]
+            of_case = _CaseFiles(files, *(images.get(case, []) for images in found))
+            tissues, places = _measure_case(case, of_case, table, options)
         except MsksamError as error:
             refused.append(Unusable(case, str(error)))
+            continue
+        measures += [(case, measure) for measure in tissues]
+        shapes += [(case, shape) for shape in places]
     if len(refused) == len(volumes):
         raise InputError(f"no case could be measured; {refused[0].case}: {refused[0].reason}")
     if options.output is not None:
         write_csv(options.output / "metrics.csv", METRICS_COLUMNS, (measure.row(case) for case, measure in measures))
-    return Measurement(tuple(measures), tuple(refused))
+        write_csv(options.output / "morphometry.csv", MORPHOMETRY_COLUMNS, (shape.row(case) for case, shape in shapes))
+    return Measurement(tuple(measures), tuple(shapes), tuple(refused))
 
 
 def measurement_text(measurement: Measurement) -> str:
-    """Cases, tissues, status and volume in aligned columns, for a terminal."""
-    columns = ("case", "tissue", "status", "volume mm³", "mean intensity")
+    """Cases, tissues, status, volume and thickness in aligned columns, for a terminal."""
+    columns = ("case", "tissue", "status", "volume mm³", "thickness mm", "mean intensity")
     rows = [
-        (case, item.tissue, item.status.value, _number(item.volume_mm3), _number(item.mean_intensity))
+        (
+            case,
+            item.tissue,
+            item.status.value,
+            _number(item.volume_mm3),
+            _number(item.thickness_mean_mm, 2),
+            _number(item.mean_intensity),
+        )
         for case, item in measurement.measures
     ]
     return aligned_text(columns, rows)
 
 
-def _images(options: MeasureOptions, cases: Sequence[str]) -> dict[str, list[Path]]:
-    if options.images is None:
+def _refuse_halves(options: MeasureOptions) -> None:
+    if (options.fat is None) != (options.water is None):
+        raise UsageError("a fat fraction needs fat and water images", "Give both --fat and --water")
+    if options.thickness_maps and options.output is None:
+        raise UsageError("thickness maps need an output folder", "Give --output")
+
+
+def _images(images: Path | None, cases: Sequence[str]) -> dict[str, list[Path]]:
+    if images is None:
         return {}
-    found = label_volumes(options.images, "images")
-    if options.images.is_file() and len(cases) == 1:
+    found = label_volumes(images, "images")
+    if images.is_file() and len(cases) == 1:
         return {cases[0]: found}
     return volumes_by_case(found)
 
 
-def _measure_case(files: list[Path], images: list[Path], table: TissueTable | None) -> tuple[TissueMeasure, ...]:
-    if len(files) > 1 or len(images) > 1:
-        names = ", ".join(path.name for path in (files if len(files) > 1 else images))
-        raise InputError(f"several files share the case name {case_name(files[0].name)!r}: {names}", "Rename them")
-    label_map = read_label_map(files[0], table)
-    volume = read_volume(images[0])[0] if images else None
-    return measure_tissues(label_map, volume)
+def _measure_case(
+    case: str, files: _CaseFiles, table: TissueTable | None, options: MeasureOptions
+) -> tuple[tuple[TissueMeasure, ...], tuple[ShapeMeasure, ...]]:
+    for paths in (files.labels, files.image, files.fat, files.water):
+        if len(paths) > 1:
+            names = ", ".join(path.name for path in paths)
+            raise InputError(f"several files share the case name {case_name(paths[0].name)!r}: {names}", "Rename them")
+    label_map, form = read_labels(files.labels[0], table)
+    image, fat, water = (read_volume(paths[0])[0] if paths else None for paths in (files.image, files.fat, files.water))
+    thicknesses = thicknesses_of(label_map)
+    tissues = measure_tissues(label_map, image, thicknesses=thicknesses)
+    cut = {measure.label: "cut by the field of view" for measure in tissues if measure.status is Status.CUT}
+    shapes = measure_shapes(label_map, thicknesses, Images(image, fat, water), notes=cut)
+    if options.thickness_maps and options.output is not None:
+        cartilages = {index: thickness for index, thickness in thicknesses.items() if thickness.axis is None}
+        volume = Volume(thickness_map(label_map, cartilages), label_map.grid)
+        write_volume(options.output / "thickness" / f"{case}.nii.gz", volume, form)
+    return tissues, shapes
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def _number(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

@@ -10,8 +10,8 @@ import pytest
 from pydicom.sr._concepts_dict import concepts
 
 from msksam_cli.core.codes import PRIVATE, SNOMED, Code, parse_structure_code
-from msksam_cli.core.terminology import REGIONS, TISSUES, tissues_of
-from msksam_cli.core.tissues import Tissue
+from msksam_cli.core.terminology import REGIONS, TISSUES, described, tissues_of
+from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.errors import UsageError
 from msksam_cli.phantom import tissues as constants
 
@@ -155,6 +155,22 @@ def test_every_constant_is_the_label_value_of_its_name() -> None:
         tissue = TISSUES.by_index(value).name
         expected = tissue.removesuffix("-ligament") if tissue in short else tissue.removesuffix("-vertebral-body")
         assert name == expected.upper().replace("-", "_")
+
+
+def test_a_known_name_brings_group_side_and_region_and_keeps_what_was_given() -> None:
+    given = (
+        Tissue(4, "lateral-meniscus"),
+        Tissue(5, "psoas-mine"),
+        Tissue(6, "femur", group="muscle"),
+        Tissue(7, "tibia", side="left", region="calf"),
+    )
+    found = [(tissue.index, tissue.group, tissue.side, tissue.region) for tissue in described(TissueTable(given))]
+    assert found == [
+        (4, "meniscus", "lateral", "knee"),
+        (5, "other", "", ""),
+        (6, "muscle", "", ""),
+        (7, "bone", "left", "calf"),
+    ]
 
 
 def test_an_unknown_region_is_refused_with_the_known_ones() -> None:

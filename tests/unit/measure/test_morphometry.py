@@ -6,6 +6,7 @@ from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
 from msksam_cli.measure.morphometry import METRICS_COLUMNS, Provenance, Status, measure_tissues, tissue_extents
+from msksam_cli.measure.thickness import no_thickness
 
 SHAPE = (8, 9, 6)
 AFFINE = np.diag([0.5, 0.7, 3.0, 1.0])
@@ -103,9 +104,38 @@ def test_without_an_image_the_intensity_is_unknown_and_the_reason_says_so():
     assert (femur.mean_intensity, femur.reason) == (None, "no image given")
 
 
-def test_cartilage_says_that_its_thickness_is_not_measured():
-    cartilage = measure_tissues(label_map(**{"femoral-cartilage": FEMUR}), ramp_volume())[2]
-    assert cartilage.reason == "thickness is not measured"
+def test_cartilage_has_its_thickness_over_the_bone_and_other_tissues_have_none():
+    grid = Grid((44, 42, 14), np.diag([0.5, 0.7, 1.5, 1.0]))
+    values = np.zeros(grid.shape, np.uint8)
+    values[2:42, 2:40, 1:6], values[12:32, 12:30, 6:8] = 2, 7
+    femur, _, cartilage = measure_tissues(LabelMap(values, grid, TISSUES))
+    assert cartilage.thickness_mean_mm == pytest.approx(3.0, abs=0.1)
+    assert cartilage.thickness_sd_mm == pytest.approx(0.0, abs=0.1)
+    assert (femur.thickness_mean_mm, femur.reason) == (None, "no image given")
+    row = cartilage.row("case")
+    assert row["thickness_mean_mm"] == cartilage.thickness_mean_mm
+    assert row["thickness_sd_mm"] == cartilage.thickness_sd_mm
+
+
+def test_cartilage_too_small_for_a_surface_says_why_it_has_no_thickness():
+    cartilage = measure_tissues(label_map(**{"femoral-cartilage": np.s_[4:5, 4:5, 2:3]}), ramp_volume())[2]
+    assert (cartilage.thickness_mean_mm, cartilage.reason) == (None, "too few voxels for a surface")
+
+
+def test_a_disc_has_its_height_as_thickness_and_a_vertebra_has_none():
+    table = TissueTable((Tissue(2, "l3", group="vertebra"), Tissue(3, "disc", group="disc")))
+    grid = Grid((30, 32, 20), np.diag([0.9, 0.9, 1.5, 1.0]))
+    values = np.zeros(grid.shape, np.uint8)
+    values[4:26, 4:28, 9:17], values[4:26, 4:28, 4:9] = 2, 3
+    body, disc = measure_tissues(LabelMap(values, grid, table))
+    assert body.thickness_mean_mm is None
+    assert disc.thickness_mean_mm == pytest.approx(7.5, rel=0.03)
+
+
+def test_thicknesses_that_are_given_are_not_measured_again():
+    given = no_thickness("given")
+    cartilage = measure_tissues(label_map(**{"femoral-cartilage": FEMUR}), ramp_volume(), thicknesses={7: given})[2]
+    assert (cartilage.thickness_mean_mm, cartilage.reason) == (None, "given")
 
 
 def test_the_side_of_a_tissue_goes_before_that_of_the_body_part():

@@ -6,9 +6,10 @@ import pytest
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import default_table
 from msksam_cli.core.volume import LabelMap, Volume
-from msksam_cli.errors import InputError
-from msksam_cli.io.nifti import form_from_grid, write_label_map, write_volume
+from msksam_cli.errors import InputError, UsageError
+from msksam_cli.io.nifti import form_from_grid, read_volume, write_label_map, write_volume
 from msksam_cli.measure.morphometry import METRICS_COLUMNS
+from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS
 from msksam_cli.pipeline.measure import MeasureOptions, measurement_text, run_measure
 
 SHAPE = (12, 10, 6)
@@ -78,3 +79,63 @@ def test_two_files_of_one_case_are_not_guessed(tmp_path):
     write_labels(tmp_path / "a_pred.nii.gz")
     with pytest.raises(InputError, match=r"no case could be measured; a: several files share the case name 'a'"):
         run_measure(MeasureOptions(tmp_path))
+
+
+KNEE = Grid((40, 36, 16), np.diag([-0.5, -0.7, 1.5, 1.0]))
+CARTILAGE = np.s_[12:28, 11:25, 4:6]
+
+
+def write_knee(path):
+    values = np.zeros(KNEE.shape, np.uint8)
+    values[2:38, 2:34, 6:12], values[CARTILAGE], values[5:35, 5:31, 13:15] = 1, 2, 3
+    write_label_map(path, LabelMap(values, KNEE, default_table([1, 2, 3])), form_from_grid(KNEE))
+    return path
+
+
+NAMES = "1=femur,2=femoral-cartilage,3=quadriceps"
+
+
+def test_known_names_are_enough_for_thickness_and_its_map(tmp_path):
+    labels = write_knee(tmp_path / "knee.nii.gz")
+    run_measure(MeasureOptions(labels, output=tmp_path / "out", names=NAMES, thickness_maps=True))
+    _, cartilage, muscle = rows_of(tmp_path / "out" / "metrics.csv")
+    assert float(cartilage["thickness_mean_mm"]) == pytest.approx(3.0, abs=0.1)
+    assert muscle["thickness_mean_mm"] == ""
+    rows = rows_of(tmp_path / "out" / "morphometry.csv")
+    assert tuple(rows[0]) == MORPHOMETRY_COLUMNS
+    whole = {row["measure"]: row["value"] for row in rows if row["region"] == "all"}
+    assert float(whole["thickness_p50"]) == pytest.approx(3.0, abs=0.1)
+    assert float(whole["cross_section_max"]) == pytest.approx(30 * 26 * 0.35)
+    volume, _ = read_volume(tmp_path / "out" / "thickness" / "knee.nii.gz")
+    assert volume.grid.matches(KNEE)
+    assert volume.intensities[CARTILAGE] == pytest.approx(3.0, abs=0.3)
+    assert np.count_nonzero(volume.intensities) == 16 * 14 * 2
+
+
+def test_dixon_images_give_muscles_a_fat_fraction(tmp_path):
+    labels = write_knee(tmp_path / "l" / "knee.nii.gz")
+    for name, level in (("fat", 20.0), ("water", 60.0)):
+        (tmp_path / name).mkdir()
+        write_volume(
+            tmp_path / name / "knee.nii.gz", Volume(np.full(KNEE.shape, level, np.float32), KNEE), form_from_grid(KNEE)
+        )
+    result = run_measure(MeasureOptions(labels, names=NAMES, fat=tmp_path / "fat", water=tmp_path / "water"))
+    (fraction,) = [shape for _, shape in result.shapes if shape.measure == "fat_fraction_dixon"]
+    assert (fraction.tissue, fraction.value) == ("quadriceps", pytest.approx(0.25))
+
+
+def test_rows_of_a_tissue_that_the_field_of_view_cuts_say_so(tmp_path):
+    values = np.zeros(KNEE.shape, np.uint8)
+    values[5:20, 5:31] = 3
+    path = tmp_path / "thigh.nii.gz"
+    write_label_map(path, LabelMap(values, KNEE, default_table([3])), form_from_grid(KNEE))
+    result = run_measure(MeasureOptions(path, names=NAMES))
+    assert {shape.reason for _, shape in result.shapes} == {"cut by the field of view"}
+
+
+def test_half_of_what_is_needed_is_refused(tmp_path):
+    labels = write_labels(tmp_path / "a.nii.gz")
+    with pytest.raises(UsageError, match="needs fat and water images"):
+        run_measure(MeasureOptions(labels, fat=labels))
+    with pytest.raises(UsageError, match="thickness maps need an output folder"):
+        run_measure(MeasureOptions(labels, thickness_maps=True))
