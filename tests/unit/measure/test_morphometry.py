@@ -152,7 +152,7 @@ def test_an_image_on_another_grid_is_refused():
 def test_rows_name_only_columns_of_the_contract():
     assert ", ".join(METRICS_COLUMNS) == (
         "case, tissue, side, label, status, reason, voxels, volume_mm3, slices, mean_intensity, thickness_mean_mm, "
-        "thickness_sd_mm, map_mean, map_sd, map_unit, iou_prediction_mean, prior_dice, seconds"
+        "thickness_sd_mm, map_mean, map_sd, map_unit, iou_prediction_mean, prior_dice, expected_dice, seconds"
     )
     for measure in measure_tissues(label_map(femur=FEMUR)):
         assert set(measure.row("case")) <= set(METRICS_COLUMNS)
