@@ -93,14 +93,17 @@ def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[
 
 def spread_boxed(values: NDArray[np.float32], shape: tuple[int, int, int]) -> Boxed:
     """What `spread` gives, without the voxels round it that are 0."""
+    nothing = Boxed(shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype=np.float32))
     box = bounding_box(values)
     if box is None or values.shape == shape:
-        return Boxed.of(values) if box else Boxed(shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype=np.float32))
+        return Boxed.of(values) if box else nothing
     target_box, indices, fractions = [], [], []
     for axis in range(3):
         position = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
         clipped = np.clip(position, 0, values.shape[axis] - 1)
         used = np.flatnonzero((clipped > box[axis].start - 1) & (clipped < box[axis].stop))
+        if used.size == 0:  # the other grid is coarser and steps over what there is
+            return nothing
         target_box.append(slice(int(used[0]), int(used[-1]) + 1))
         floor = np.minimum(clipped[used].astype(int), max(values.shape[axis] - 2, 0))
         indices.append(floor)

@@ -73,3 +73,13 @@ def test_spreading_a_small_part_of_a_grid_leaves_no_trace_of_the_rest() -> None:
     at = np.stack(np.meshgrid(*places, indexing="ij"))
     judge = ndimage.map_coordinates(values, at, order=1, mode="nearest")
     np.testing.assert_allclose(boxed.whole(), judge, atol=1e-6)
+
+
+def test_what_a_coarser_grid_steps_over_is_nothing_on_it() -> None:
+    values = np.zeros((30, 30, 30), dtype=np.float32)
+    values[7, 14, 14] = 1.0
+    coarse = (3, 30, 30)  # its voxels lie at 4.5, 14.5 and 24.5
+    assert spread_boxed(values, coarse).part.size == 0
+    assert not spread(values, coarse).any()
+    values[14, 14, 14] = 1.0
+    assert spread(values, coarse)[1, 14, 14] == 0.5
