@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from msksam_cli.options import DeviceOption, JsonOption, ModelOption, OutputOption, TissueOption
+from msksam_cli.options import (
+    DeviceOption,
+    JsonOption,
+    MapsOption,
+    MapUnitOption,
+    ModelOption,
+    OutputOption,
+    TissueOption,
+)
 
 
 def segment(
@@ -36,9 +44,18 @@ def segment(
     min_slices: Annotated[int, typer.Option(min=2, help="Skip volumes with fewer slices.")] = 4,
     use_sform: Annotated[bool, typer.Option("--use-sform", help="Trust sform where a NIfTI's forms differ.")] = False,
     use_qform: Annotated[bool, typer.Option("--use-qform", help="Trust qform where a NIfTI's forms differ.")] = False,
+    maps: MapsOption = None,
+    map_unit: MapUnitOption = "ms",
+    map_fit: Annotated[str, typer.Option(help="Noise floor of fitted decays: rician, offset or none.")] = "rician",
+    skip_first_echo: Annotated[
+        bool, typer.Option("--skip-first-echo", help="Fit decays without their shortest time.")
+    ] = False,
+    echo_times_ms: Annotated[str, typer.Option(help="Echo times the tags do not tell: 10,20,30.")] = "",
+    spin_lock_times_ms: Annotated[str, typer.Option(help="Spin-lock times of T1ρ images: 0,10,40,80.")] = "",
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
+    from msksam_cli.pipeline.map_options import MapOptions, parse_fit, parse_times
     from msksam_cli.pipeline.segment import run_segment
     from msksam_cli.pipeline.segment_options import (
         SegmentOptions,
@@ -56,6 +73,8 @@ def segment(
         prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
         cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
         chosen_form(use_sform, use_qform),
+        MapOptions(maps, map_unit, parse_times(echo_times_ms), parse_times(spin_lock_times_ms),
+                   parse_fit(map_fit, skip_first_echo)),
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

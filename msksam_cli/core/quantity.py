@@ -13,6 +13,8 @@ from msksam_cli.core.geometry import Grid
 Quantity = Literal["", "T2map", "T2starmap", "T1rhomap"]
 """What a map or a decay is of, in the suffixes of BIDS; "" when unknown."""
 
+QUANTITIES: tuple[Quantity, ...] = ("T2map", "T2starmap", "T1rhomap")
+
 TIME_UNITS = ("ms", "s")
 
 

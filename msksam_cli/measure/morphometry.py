@@ -6,7 +6,7 @@ A number that is not known is None and the row's reason says why; it is never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -17,6 +17,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
+from msksam_cli.measure.map_values import MapValues
 from msksam_cli.measure.overlap import Box3D
 
 METRICS_COLUMNS = (
@@ -103,6 +104,7 @@ class TissueMeasure:
         slices: slices of the slice axis that show the tissue.
         mean_intensity: mean of the image inside the mask, in the image's unit.
         provenance: what the segmentation adds.
+        on_map: what a quantitative map says.
     """
 
     tissue: str
@@ -115,6 +117,7 @@ class TissueMeasure:
     slices: int | None = None
     mean_intensity: float | None = None
     provenance: Provenance = Provenance()
+    on_map: MapValues = field(default_factory=MapValues)
 
     def row(self, case: str) -> dict[str, object]:
         """Cells by column of `METRICS_COLUMNS`."""
@@ -124,11 +127,12 @@ class TissueMeasure:
             "side": self.side,
             "label": self.label,
             "status": self.status.value,
-            "reason": self.reason,
+            "reason": "; ".join(text for text in (self.reason, self.on_map.reason) if text),
             "voxels": self.voxels,
             "volume_mm3": self.volume_mm3,
             "slices": self.slices,
             "mean_intensity": self.mean_intensity,
+            **self.on_map.cells(),
             "iou_prediction_mean": self.provenance.iou_prediction_mean,
             "prior_dice": self.provenance.prior_dice,
             "seconds": self.provenance.seconds,
