@@ -71,12 +71,21 @@ def parse_times(text: str) -> tuple[float, ...]:
     return times
 
 
-def parse_fit(floor: str, skip_first: bool) -> FitRules:
-    """How decays are fitted.
+def parse_maps(
+    files: Path | None,
+    unit: str,
+    noise_floor: str,
+    skip_first: bool,
+    *,
+    echo_times_ms: str = "",
+    spin_lock_times_ms: str = "",
+) -> MapOptions:
+    """The options that texts of the command line ask for.
 
     Raises:
-        UsageError: the noise floor is unknown.
+        UsageError: the noise floor is unknown, or times cannot be read or contradict each other.
     """
-    if floor not in list(NoiseFloor):
-        raise UsageError(f"unknown noise floor {floor!r}", f"Use {', '.join(NoiseFloor)}")
-    return FitRules(NoiseFloor(floor), skip_first)
+    if noise_floor not in list(NoiseFloor):
+        raise UsageError(f"unknown noise floor {noise_floor!r}", f"Use {', '.join(NoiseFloor)}")
+    rules = FitRules(NoiseFloor(noise_floor), skip_first)
+    return MapOptions(files, unit, parse_times(echo_times_ms), parse_times(spin_lock_times_ms), rules)

@@ -2,7 +2,7 @@ import pytest
 
 from msksam_cli.errors import UsageError
 from msksam_cli.measure.relaxometry import FitRules, NoiseFloor
-from msksam_cli.pipeline.map_options import MapOptions, parse_fit, parse_times
+from msksam_cli.pipeline.map_options import MapOptions, parse_maps, parse_times
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,9 @@ def test_no_times_are_none():
     assert parse_times("") == ()
 
 
-def test_a_fit_is_named_by_its_noise_floor():
-    assert parse_fit("offset", skip_first=True) == FitRules(NoiseFloor.OFFSET, skip_first=True)
+def test_texts_of_the_command_line_become_options():
+    options = parse_maps(None, "s", "offset", True, spin_lock_times_ms="0,10,20,40,80")
+    rules = FitRules(NoiseFloor.OFFSET, skip_first=True)
+    assert options == MapOptions(None, "s", (), (0.0, 10.0, 20.0, 40.0, 80.0), rules)
     with pytest.raises(UsageError, match="unknown noise floor 'gauss'"):
-        parse_fit("gauss", skip_first=False)
+        parse_maps(None, "ms", "gauss", False)
