@@ -84,7 +84,7 @@ class MapSource:
             if echoes:
                 return self._fitted(case, volume, echoes)
             ready = self._ready_made(case)
-            return self._taken(ready[0], volume) if ready else CaseMap()
+            return self._taken(ready, volume) if ready else CaseMap()
         except MsksamError as error:
             if error.exit_code == EnvironmentFault.exit_code:
                 raise
@@ -92,7 +92,7 @@ class MapSource:
 
     def _echoes(self, case: Series) -> list[Series]:
         group = [one for one in self.series if case.echo_group and one.echo_group == case.echo_group]
-        timed = [one for one in group if one.echo_time_ms is not None]
+        timed = [one for one in group if one.echo_time_ms is not None and one.echo_time_ms >= 0]
         least = max(_LEAST_IMAGES.get(case.decay, len(self.series) + 1), self.options.rules.least_images)
         if self.options.echo_times_ms or self.options.spin_lock_times_ms:
             least = self.options.rules.least_images
@@ -121,16 +121,21 @@ class MapSource:
             raise InputError("the given map lies on another grid than the image")
         return CaseMap(found, facts={"source": "given", "unit": found.unit})
 
-    def _taken(self, ready: Series, volume: Volume) -> CaseMap:
-        found, _ = read_quantity(ready, self.options.unit)
+    def _taken(self, ready: Sequence[Series], volume: Volume) -> CaseMap:
+        found, _ = read_quantity(ready[0], self.options.unit)
         if not volume.grid.matches(found.grid):
             raise SeriesError("the study's map lies on another grid than the image")
-        return CaseMap(found, facts={"source": ready.case, "quantity": found.quantity, "unit": found.unit})
+        others = [one.case for one in ready[1:]]
+        facts = {"source": ready[0].case, "quantity": found.quantity, "unit": found.unit, "not_measured": others}
+        return CaseMap(found, facts=facts)
 
     def _fitted(self, case: Series, volume: Volume, echoes: Sequence[Series]) -> CaseMap:
         times_ms = [one.echo_time_ms for one in echoes if one.echo_time_ms is not None]
-        images = np.stack([volume.intensities if one is case else read_series(one)[0].intensities for one in echoes])
-        fit = fit_decay(images, times_ms, self.options.rules)
+        volumes = [volume if one is case else read_series(one)[0] for one in echoes]
+        strays = [one.case for one, other in zip(echoes, volumes, strict=True) if not volume.grid.matches(other.grid)]
+        if strays:
+            raise SeriesError(f"echoes lie on another grid: {', '.join(strays)}")
+        fit = fit_decay(np.stack([one.intensities for one in volumes]), times_ms, self.options.rules)
         return CaseMap(
             QuantityMap(fit.time_ms, volume.grid, "ms", case.decay, fit.r2), facts=_facts(case, fit, times_ms)
         )

@@ -238,6 +238,32 @@ def test_times_for_which_there_are_no_volumes_are_refused_with_what_there_is(sma
         timed_series(series, MapOptions(echo_times_ms=(1.0, 2.0, 3.0)))
 
 
+def test_echoes_that_lack_slices_of_the_first_are_not_fitted_to_it(synthetic, small_study, decaying):
+    images, _ = decaying
+    for echo, image in enumerate(images):
+        series = synthetic(6, 26, 22, voxels=image)
+        series.tags = {"EchoTime": ECHO_TIMES_MS[echo]}
+        series.write(small_study.images / f"e{echo}", indices=range(5) if echo == 2 else None)
+    series = scan_study(small_study.images).series
+    (first,) = first_echoes(series)
+    found = map_source(MapOptions(), series).of_case(first, read_series(first)[0])
+    assert found.quantity_map is None
+    assert found.reason == f"no map: echoes lie on another grid: {first.case[:-1]}3"
+
+
+def test_of_two_ready_made_maps_one_is_measured_and_the_other_named(synthetic, small_study, decaying):
+    images, _ = decaying
+    synthetic(6, 26, 22, voxels=images[0]).write(small_study.images / "image")
+    for number, term in ((2, "T2_MAP"), (3, "T2_STAR_MAP")):
+        derived = synthetic(6, 26, 22, voxels=images[0], series_uid=f"1.2.826.0.1.3680043.8.498.{number}")
+        derived.tags = {"ImageType": ["DERIVED", "PRIMARY", "M", term], "SeriesNumber": number}
+        derived.write(small_study.images / term)
+    series = scan_study(small_study.images).series
+    (image,) = first_echoes(series)
+    facts = map_source(MapOptions(), series).of_case(image, read_series(image)[0]).facts
+    assert sorted([facts["source"], *facts["not_measured"]]) == sorted(one.case for one in series if one.is_map)
+
+
 def test_an_echo_that_cannot_be_read_leaves_the_labels_and_a_reason(multi_echo, small_study, segment, tmp_path):
     multi_echo()
     victim = next((small_study.images / "e3").iterdir())
