@@ -14,5 +14,25 @@ OutputOption = Annotated[
     Path | None, typer.Option("-o", "--output", help="Folder for the results.", show_default=False)
 ]
 ModelOption = Annotated[str, typer.Option(help="Name of a model, or a checkpoint file.")]
+EncodeSizeOption = Annotated[
+    str, typer.Option("--encode-size", help="auto, slice, or the side in pixels slices are encoded at.")
+]
+MapsOption = Annotated[
+    Path | None,
+    typer.Option("--maps", help="Folder of quantitative maps with the cases' names, or one file.", show_default=False),
+]
+MapUnitOption = Annotated[str, typer.Option("--map-unit", help="Unit of maps that do not name theirs.")]
+MapFitOption = Annotated[
+    str, typer.Option("--map-fit", help="Noise floor of a decay that is fitted: rician, offset or none.")
+]
+SkipFirstEchoOption = Annotated[
+    bool, typer.Option("--skip-first-echo", help="Fit decays without the image of the shortest time.")
+]
+EchoTimesOption = Annotated[
+    str, typer.Option("--echo-times-ms", help="Echo times that no tag tells: 10,20,30.", show_default=False)
+]
+SpinLockTimesOption = Annotated[
+    str, typer.Option("--spin-lock-times-ms", help="Spin-lock times of T1ρ images: 0,10,40,80.", show_default=False)
+]
 DeviceOption = Annotated[str, typer.Option(envvar="MSKSAM_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

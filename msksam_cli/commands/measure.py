@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from msksam_cli.options import MapsOption, MapUnitOption
+
 
 def measure(
     labels: Annotated[Path, typer.Argument(help="Folder of label volumes, run folder, or one file.")],
@@ -18,6 +20,8 @@ def measure(
         Path | None, typer.Option("--fat", help="Fat images of a Dixon scan, for the fat fraction of muscles.")
     ] = None,
     water: Annotated[Path | None, typer.Option("--water", help="Water images of the same scan.")] = None,
+    maps: MapsOption = None,
+    map_unit: MapUnitOption = "ms",
     thickness_maps: Annotated[
         bool, typer.Option("--thickness-maps", help="Write thickness/<case>.nii.gz: mm at each cartilage voxel.")
     ] = False,
@@ -37,6 +41,8 @@ def measure(
             names=names,
             fat=fat,
             water=water,
+            maps=maps,
+            map_unit=map_unit,
             thickness_maps=thickness_maps,
         )
     )

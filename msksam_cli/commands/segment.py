@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from msksam_cli.options import DeviceOption, JsonOption, ModelOption, OutputOption, TissueOption
+from msksam_cli.options import (
+    DeviceOption,
+    EchoTimesOption,
+    EncodeSizeOption,
+    JsonOption,
+    MapFitOption,
+    MapsOption,
+    MapUnitOption,
+    ModelOption,
+    OutputOption,
+    SkipFirstEchoOption,
+    SpinLockTimesOption,
+    TissueOption,
+)
 
 
 def segment(
@@ -23,9 +36,7 @@ def segment(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     runtime: Annotated[str, typer.Option(help="auto, torch, openvino, or onnx for exported models.")] = "auto",
     batch_size: Annotated[str, typer.Option(help="auto, or slices encoded at once.")] = "auto",
-    encode_size: Annotated[
-        str, typer.Option(help="auto, slice, or the side in pixels slices are encoded at.")
-    ] = "auto",
+    encode_size: EncodeSizeOption = "auto",
     cache: Annotated[Path | None, typer.Option(help="Folder of embeddings.", show_default="user cache")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")] = False,
     no_fusion: Annotated[bool, typer.Option("--no-fusion", help="Leave the atlas's prior out of the masks.")] = False,
@@ -36,9 +47,16 @@ def segment(
     min_slices: Annotated[int, typer.Option(min=2, help="Skip volumes with fewer slices.")] = 4,
     use_sform: Annotated[bool, typer.Option("--use-sform", help="Trust sform where a NIfTI's forms differ.")] = False,
     use_qform: Annotated[bool, typer.Option("--use-qform", help="Trust qform where a NIfTI's forms differ.")] = False,
+    maps: MapsOption = None,
+    map_unit: MapUnitOption = "ms",
+    map_fit: MapFitOption = "rician",
+    skip_first_echo: SkipFirstEchoOption = False,
+    echo_times_ms: EchoTimesOption = "",
+    spin_lock_times_ms: SpinLockTimesOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
+    from msksam_cli.pipeline.map_options import parse_maps
     from msksam_cli.pipeline.segment import run_segment
     from msksam_cli.pipeline.segment_options import (
         SegmentOptions,
@@ -56,6 +74,8 @@ def segment(
         prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
         cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
         chosen_form(use_sform, use_qform),
+        parse_maps(maps, map_unit, map_fit, skip_first_echo,
+                   echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms),
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

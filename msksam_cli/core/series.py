@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.quantity import TIME_UNITS, Quantity
 
 SeriesKind = Literal["dicom", "nifti"]
 FileState = Literal["used", "skipped", "refused"]
@@ -31,11 +32,16 @@ class Series:
         files: the file of each slice in geometric order (a multi-frame file is repeated), or one NIfTI file.
         frames: frame number within its file, from 0, for each entry of `files`.
         description: words from closed lists and numbers, such as "MR 3D GR, TE 10 ms".
-        echo_time_ms: None when unknown.
+        echo_time_ms: None when unknown; the spin-lock time where `decay` is T1ρ.
         side: "left", "right" or "" when the tags do not say.
         body_part: lower-case DICOM body part from the standard's list, "" when unknown.
         grid: where the voxels will lie; None only when the headers cannot tell.
+        study: hash of patient and study, equal for series of one study; "" for NIfTI.
         echo_group: name shared by the echoes of one multi-echo acquisition, "" for a single echo.
+        decay: what the volumes of its echo group fade by, "" when unknown.
+        quantity: what it is a ready-made map of, "" when it is none or of something unknown.
+        unit: of a ready-made map, "" when unknown.
+        real_world: slope and intercept from its voxels to values in `unit`, None where they are that already.
         use_form: which NIfTI transform the user chose, "" for the file's own precedence.
         notes: what the user should know, such as an unknown orientation.
     """
@@ -49,13 +55,23 @@ class Series:
     side: Side = ""
     body_part: str = ""
     grid: Grid | None = None
+    study: str = ""
     echo_group: str = ""
+    decay: Quantity = ""
+    quantity: Quantity = ""
+    unit: str = ""
+    real_world: tuple[float, float] | None = None
     use_form: FormChoice = ""
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.files or len(self.files) != len(self.frames):
             raise ValueError(f"series {self.case} has {len(self.files)} files and {len(self.frames)} frames")
+
+    @property
+    def is_map(self) -> bool:
+        """Whether its voxels hold a quantity, so that nothing is to be segmented in it."""
+        return bool(self.quantity) or self.unit in TIME_UNITS
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import hashlib
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from msksam_cli.core.quantity import Quantity
+
 FileVerdict = Literal["image", "skip", "refuse"]
 
 # DICOM PS3.16 CID 2 and annex L: the defined terms of Body Part Examined that a musculoskeletal study can have.
@@ -41,6 +43,10 @@ class FrameHeader:
         image_type: Image Type and complex part as a hash.
         repeats: temporal position, b-value, acquisition number, time and the like, which tell repeated positions
             apart; used for splitting only and never shown.
+        quantity: what it is a ready-made map of, "" when it is none.
+        decay: what the images of its series fade by if they differ in echo time, "" when unknown.
+        unit: of its real-world values, from a closed list, "" when unknown.
+        real_world: slope and intercept from rescaled to real-world values, None when there is no such mapping.
         defect: why this image cannot be used, "" when it can.
         hint: what to do about the defect.
     """
@@ -66,6 +72,10 @@ class FrameHeader:
     repetition_time_ms: float | None = None
     side: str = ""
     body_part: str = ""
+    quantity: Quantity = ""
+    decay: Quantity = ""
+    unit: str = ""
+    real_world: tuple[float, float] | None = None
     defect: str = ""
     hint: str = ""
 

@@ -22,6 +22,7 @@ from msksam_cli.io.dicom_frames import (
     hash_identifier,
 )
 from msksam_cli.io.dicom_pixels import DECODER_PLUGINS, DEFLATED, measure_pixel_data, transfer_syntax
+from msksam_cli.io.dicom_quantity import decay_of, ready_made, real_world_values
 from msksam_cli.io.dicom_values import (
     FrameValues,
     floats,
@@ -56,7 +57,8 @@ _TAGS = (
     "ScanningSequence Laterality ImageLaterality BodyPartExamined ImagePositionPatient ImageOrientationPatient "
     "PixelSpacing SamplesPerPixel PhotometricInterpretation NumberOfFrames Rows Columns BitsAllocated BitsStored "
     "HighBit PixelRepresentation RescaleSlope RescaleIntercept ModalityLUTSequence SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence"
+    "PerFrameFunctionalGroupsSequence SeriesDescription ProtocolName SequenceName EchoPulseSequence "
+    "RealWorldValueMappingSequence"
 )
 _REPEAT_TAGS = (
     ("FrameContentSequence", "TemporalPositionIndex"),
@@ -174,6 +176,8 @@ def _frame(value: FrameValues, index: int, defect: str) -> FrameHeader:
     image_type = strings(value.get("MRImageFrameTypeSequence", "FrameType", "ImageType"))
     complex_part = strings(value.get("MRImageFrameTypeSequence", "ComplexImageComponent", ""))
     defect = defect or ("mosaic" if "MOSAIC" in image_type else "") or _rescale_defect(value)
+    sequence = "/".join(term for term in strings(tag_value(header, "ScanningSequence")) if term in SCANNING_SEQUENCES)
+    unit, real_world = real_world_values(value)
     return FrameHeader(
         frame=index,
         study=hash_identifier(*identifiers[:2]),
@@ -192,12 +196,14 @@ def _frame(value: FrameValues, index: int, defect: str) -> FrameHeader:
         is_localizer="LOCALIZER" in image_type,
         modality="MR",
         acquisition=listed(text(header, "MRAcquisitionType"), ACQUISITION_TYPES),
-        sequence="/".join(
-            term for term in strings(tag_value(header, "ScanningSequence")) if term in SCANNING_SEQUENCES
-        ),
+        sequence=sequence,
         repetition_time_ms=number(value.get("MRTimingAndRelatedParametersSequence", "RepetitionTime")),
         side=_side(header, value),
         body_part=listed(text(header, "BodyPartExamined").replace(" ", ""), BODY_PARTS).lower(),
+        quantity=ready_made(value, image_type),
+        decay=decay_of(value, sequence),
+        unit=unit,
+        real_world=real_world,
         defect=defect,
         hint="Split the mosaic into slices with the scanner's software" if defect == "mosaic" else "",
     )

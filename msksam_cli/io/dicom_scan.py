@@ -123,6 +123,8 @@ def _refusal(group: Group) -> Refusal | None:
     if group.error is not None:
         return Refusal(group.case, group.error.message, group.error.hint)
     header = group.entries[0].header
+    if header.quantity and len({(entry.header.unit, entry.header.real_world) for entry in group.entries}) > 1:
+        return Refusal(group.case, f"slices of a {header.quantity} map to real-world values in different ways")
     reason = check_fits_memory((header.columns, header.rows, len(group.entries)), _VOXEL_BYTES)
     return Refusal(group.case, reason) if reason else None
 
@@ -141,12 +143,17 @@ def _series(root: Path, paths: Sequence[Path], group: Group) -> Series:
         side="left" if sides == {"left"} else "right" if sides == {"right"} else "",
         body_part=header.body_part,
         grid=grid,
+        study=header.study,
         echo_group=group.echo_group,
+        decay=header.decay,
+        quantity=header.quantity,
+        unit=header.unit,
+        real_world=header.real_world,
     )
 
 
 def _describe(header: FrameHeader) -> str:
-    words = " ".join(word for word in (header.modality, header.acquisition, header.sequence) if word)
+    words = " ".join(word for word in (header.modality, header.acquisition, header.sequence, header.quantity) if word)
     times = (("TE", header.echo_time_ms), ("TR", header.repetition_time_ms))
     return ", ".join([words, *(f"{name} {value:g} ms" for name, value in times if value is not None)])
 

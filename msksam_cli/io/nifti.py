@@ -15,6 +15,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.quantity import QuantityMap
 from msksam_cli.core.series import FormChoice
 from msksam_cli.core.tissues import TissueTable, default_table
 from msksam_cli.core.volume import LabelMap, Volume
@@ -36,6 +37,7 @@ __all__ = [
     "read_header",
     "read_label_map",
     "read_labels",
+    "read_map",
     "read_volume",
     "write_label_map",
     "write_volume",
@@ -62,6 +64,18 @@ def read_volume(path: Path, use_form: FormChoice = "") -> tuple[Volume, NiftiFor
         count = int((~np.isfinite(intensities)).sum())
         raise SeriesError(f"{count} voxels are not finite numbers", "Replace them in the image")
     return Volume(intensities, opened.grid), opened.form
+
+
+def read_map(path: Path, unit: str) -> QuantityMap:
+    """A quantity in a 3-D NIfTI file, whose header names no unit for voxels; values that are not finite are unknown.
+
+    Raises:
+        SeriesError: as `read_volume`, values that are not finite aside.
+    """
+    opened = read_header(path)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = _read_values(path, opened).astype(np.float32)
+    return QuantityMap(values, opened.grid, unit)
 
 
 def read_label_map(path: Path, tissues: TissueTable | None = None) -> LabelMap:

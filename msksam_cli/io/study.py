@@ -9,7 +9,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.quantity import QUANTITIES, QuantityMap
 from msksam_cli.core.series import NIFTI_SUFFIXES, FileRecord, FormChoice, Refusal, Series, StudyScan
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import InputError, SeriesError
@@ -69,6 +72,18 @@ def read_series(series: Series) -> tuple[Volume, NiftiForm]:
     if grid.corner_offset_voxels(expected) > _GRID_TOLERANCE_VOXELS:
         raise SeriesError("converted voxels do not lie where the slices' positions put them")
     return Volume(voxels, grid, series.side, series.body_part), form_from_grid(grid)
+
+
+def read_quantity(series: Series, unit: str) -> tuple[QuantityMap, NiftiForm]:
+    """Decode a ready-made map; values are in the unit its tags name, else in `unit`.
+
+    Raises:
+        SeriesError: as `read_series`.
+    """
+    volume, form = read_series(series)
+    slope, intercept = series.real_world or (1.0, 0.0)
+    values = volume.intensities * np.float32(slope) + np.float32(intercept)
+    return QuantityMap(values, volume.grid, series.unit or unit, series.quantity), form
 
 
 def input_sha256(series: Series) -> str:
@@ -146,6 +161,7 @@ def _scan_nifti(root: Path, cases: Mapping[Path, str], min_slices: int, use_form
                 frames=(0,),
                 description="NIfTI",
                 grid=opened.grid,
+                quantity=next((quantity for quantity in QUANTITIES if case.endswith(f"_{quantity}")), ""),
                 use_form=use_form,
                 notes=opened.form.notes,
             )

@@ -6,7 +6,7 @@ A number that is not known is None and the row's reason says why; it is never 0.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -18,6 +18,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
+from msksam_cli.measure.map_values import MapValues
 from msksam_cli.measure.shapes import thicknesses_of
 from msksam_cli.measure.thickness import Thickness
 
@@ -110,6 +111,7 @@ class TissueMeasure:
         thickness_mean_mm: mean thickness of a cartilage or mean height of a disc.
         thickness_sd_mm: its standard deviation over the surface.
         provenance: what the segmentation adds.
+        on_map: what a quantitative map says.
     """
 
     tissue: str
@@ -124,6 +126,7 @@ class TissueMeasure:
     thickness_mean_mm: float | None = None
     thickness_sd_mm: float | None = None
     provenance: Provenance = Provenance()
+    on_map: MapValues = field(default_factory=MapValues)
 
     def row(self, case: str) -> dict[str, object]:
         """Cells by column of `METRICS_COLUMNS`."""
@@ -133,13 +136,14 @@ class TissueMeasure:
             "side": self.side,
             "label": self.label,
             "status": self.status.value,
-            "reason": self.reason,
+            "reason": "; ".join(text for text in (self.reason, self.on_map.reason) if text),
             "voxels": self.voxels,
             "volume_mm3": self.volume_mm3,
             "slices": self.slices,
             "mean_intensity": self.mean_intensity,
             "thickness_mean_mm": self.thickness_mean_mm,
             "thickness_sd_mm": self.thickness_sd_mm,
+            **self.on_map.cells(),
             "iou_prediction_mean": self.provenance.iou_prediction_mean,
             "prior_dice": self.provenance.prior_dice,
             "expected_dice": self.provenance.expected_dice,

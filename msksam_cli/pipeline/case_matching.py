@@ -9,7 +9,7 @@ from pathlib import Path
 from msksam_cli.core.series import NIFTI_SUFFIXES
 from msksam_cli.errors import InputError
 
-_ENDING = re.compile(r"_(?:0000|seg|dseg|labels?|mask|pred)$", re.IGNORECASE)
+_ENDING = re.compile(r"_(?:0000|seg|dseg|labels?|mask|pred|T2map|T2starmap|T1rhomap)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,13 +12,16 @@ from msksam_cli.core.terminology import described
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.errors import InputError, MsksamError, UsageError
-from msksam_cli.io.nifti import read_labels, read_volume, write_volume
+from msksam_cli.io.nifti import read_labels, read_map, read_volume, write_volume
 from msksam_cli.io.tables import aligned_text, write_csv
+from msksam_cli.measure.map_values import map_values
 from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status, TissueMeasure, measure_tissues
 from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS, Images, ShapeMeasure, measure_shapes, thicknesses_of
 from msksam_cli.measure.thickness import thickness_map
 from msksam_cli.pipeline.case_matching import Unusable, case_name, label_volumes, volumes_by_case
 from msksam_cli.pipeline.label_matching import tissue_table
+from msksam_cli.pipeline.map_options import DEFAULT_UNIT
+from msksam_cli.pipeline.maps import map_volumes
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class MeasureOptions:
         output: folder for metrics.csv and morphometry.csv; None writes nothing.
         thickness_maps: write thickness/<case>.nii.gz, the thickness of cartilages at their voxels in mm.
         names: names of the label values, "1=femur,2=tibia" or a TSV file; "" looks for labels.tsv.
+        maps: folder of quantitative maps with the cases' names, or one file; None leaves their columns empty.
+        map_unit: unit of their values.
     """
 
     labels: Path
@@ -41,6 +46,8 @@ class MeasureOptions:
     names: str = ""
     fat: Path | None = None
     water: Path | None = None
+    maps: Path | None = None
+    map_unit: str = DEFAULT_UNIT
     thickness_maps: bool = False
 
 
@@ -72,6 +79,7 @@ class _CaseFiles:
     image: list[Path]
     fat: list[Path]
     water: list[Path]
+    on_map: list[Path]
 
 
 def run_measure(options: MeasureOptions) -> Measurement:
@@ -83,7 +91,8 @@ def run_measure(options: MeasureOptions) -> Measurement:
     """
     _refuse_halves(options)
     volumes = volumes_by_case(label_volumes(options.labels, "labels"))
-    found = [_images(folder, list(volumes)) for folder in (options.images, options.fat, options.water)]
+    asked = {"images": options.images, "fat": options.fat, "water": options.water, "maps": options.maps}
+    found = [_beside(folder, role, list(volumes)) for role, folder in asked.items()]
     named = tissue_table(options.names, options.labels)
     table = described(named) if named else None
     measures: list[tuple[str, TissueMeasure]] = []
@@ -91,7 +100,7 @@ def run_measure(options: MeasureOptions) -> Measurement:
     refused: list[Unusable] = []
     for case, files in tqdm(sorted(volumes.items()), desc="measure", unit="case", disable=None):
         try:
-            of_case = _CaseFiles(files, *(images.get(case, []) for images in found))
+            of_case = _CaseFiles(files, *(beside.get(case, []) for beside in found))
             tissues, places = _measure_case(case, of_case, table, options)
         except MsksamError as error:
             refused.append(Unusable(case, str(error)))
@@ -130,11 +139,12 @@ def _refuse_halves(options: MeasureOptions) -> None:
         raise UsageError("thickness maps need an output folder", "Give --output")
 
 
-def _images(images: Path | None, cases: Sequence[str]) -> dict[str, list[Path]]:
-    if images is None:
+def _beside(folder: Path | None, role: str, cases: Sequence[str]) -> dict[str, list[Path]]:
+    """Case → files of a folder, or of the one file that belongs to the one case."""
+    if folder is None:
         return {}
-    found = label_volumes(images, "images")
-    if images.is_file() and len(cases) == 1:
+    found = map_volumes(folder) if role == "maps" else label_volumes(folder, role)
+    if folder.is_file() and len(cases) == 1:
         return {cases[0]: found}
     return volumes_by_case(found)
 
@@ -150,6 +160,11 @@ def _measure_case(
     image, fat, water = (read_volume(paths[0])[0] if paths else None for paths in (files.image, files.fat, files.water))
     thicknesses = thicknesses_of(label_map)
     tissues = measure_tissues(label_map, image, thicknesses=thicknesses)
+    if options.maps is not None:
+        if len(files.on_map) != 1:
+            raise InputError(f"{len(files.on_map)} maps have the case's name", "Give one map for each case")
+        values = map_values(label_map, read_map(files.on_map[0], options.map_unit))
+        tissues = tuple(replace(one, on_map=values.get(one.label, one.on_map)) for one in tissues)
     cut = {measure.label: "cut by the field of view" for measure in tissues if measure.status is Status.CUT}
     shapes = measure_shapes(label_map, thicknesses, Images(image, fat, water), notes=cut)
     if options.thickness_maps and options.output is not None:

@@ -50,6 +50,7 @@ class CaseRecord:
         slices_encoded: slices whose embedding was computed.
         slices_cached: slices whose embedding was found.
         prompts: number of prompts decoded.
+        map: where its quantitative map is from and how the fit went, empty without one.
     """
 
     case: str
@@ -64,6 +65,7 @@ class CaseRecord:
     slices_encoded: int = 0
     slices_cached: int = 0
     prompts: int = 0
+    map: Mapping[str, object] = field(default_factory=dict)
 
 
 def setup_sha256(setup: Mapping[str, object]) -> str:

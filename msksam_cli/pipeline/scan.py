@@ -80,6 +80,8 @@ def series_record(series: Series) -> dict[str, Any]:
         "orientation": grid.orientation if grid else None,
         "echo_time_ms": series.echo_time_ms,
         "echo_group": series.echo_group,
+        "decay": series.decay,
+        "quantity": series.quantity,
         "side": series.side,
         "body_part": series.body_part,
         "notes": list(series.notes),

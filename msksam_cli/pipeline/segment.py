@@ -20,7 +20,7 @@ from msksam_cli.core.series import Series, StudyScan
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
-from msksam_cli.errors import AtlasError, EnvironmentFault, MsksamError, UsageError
+from msksam_cli.errors import AtlasError, EnvironmentFault, InputError, MsksamError, UsageError
 from msksam_cli.io.atomic import clean_temporaries
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.figures import write_overlay
@@ -38,6 +38,7 @@ from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.kept import Kept
+from msksam_cli.pipeline.maps import CaseMap, MapSource, map_files, map_source, timed_series, write_case_map
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.quality import quality_model, slice_rows
@@ -117,6 +118,7 @@ class _Job:
     setup: Setup
     quality: QualityModel | None
     plain: Mapping[str, object]
+    maps: MapSource
 
     @property
     def setup_sha256(self) -> str:
@@ -137,6 +139,8 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     scan = run_scan(ScanOptions(options.study, options.min_slices, options.use_form))
     if not scan.series:
         raise nothing_usable(scan)
+    scan = replace(scan, series=timed_series(scan.series, options.maps))
+    maps = map_source(options.maps, scan.series)
     part, parts = options.shard
     cases = first_echoes(scan.series)[part - 1 :: parts]
     source = prompt_source(options)
@@ -148,7 +152,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         return SegmentRun(folder, scan, refused, planned, time.monotonic() - started, is_dry=True)
     setup = _setup(options, source)
     quality = quality_model(options.model, setup.model)
-    job = _Job(folder, options, source, setup, quality, _plain_setup(options, source, setup, quality))
+    job = _Job(folder, options, source, setup, quality, _plain_setup(options, source, setup, quality), maps)
     _prepare_folder(folder, job.setup_sha256, options.overwrite)
     write_tables(folder, source.tissues)
     outcomes: list[SeriesOutcome] = []
@@ -162,16 +166,24 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
 
 
 def first_echoes(series: Sequence[Series]) -> list[Series]:
-    """The series to be segmented: of a multi-echo acquisition only the shortest echo that can be used.
+    """The series to be segmented: no ready-made maps, and of several echoes only the shortest that can be used.
 
     It has the most signal, and the other echoes lie on the same grid, so that its labels are theirs.
+
+    Raises:
+        InputError: there are maps only.
     """
+    images = [one for one in series if not one.is_map]
+    if not images:
+        raise InputError(
+            f"the study holds only maps of a quantity ({len(series)})", "Give the images they were made from as well"
+        )
     shortest: dict[str, Series] = {}
-    for one in series:
+    for one in images:
         group = one.echo_group or one.case
         if group not in shortest or _echo_order(one) < _echo_order(shortest[group]):
             shortest[group] = one
-    return [one for one in series if shortest[one.echo_group or one.case] is one]
+    return [one for one in images if shortest[one.echo_group or one.case] is one]
 
 
 def _echo_order(series: Series) -> float:
@@ -194,11 +206,11 @@ def _plan(series: Series, source: PromptSource) -> str | Failed:
 def _outcome(series: Series, job: _Job) -> SeriesOutcome:
     """The study loop's one attempt at a case: its failure is recorded, a fault of the machine ends the run."""
     try:
-        inputs = case_inputs_sha256(series, job.source)
+        inputs = job.maps.inputs_sha256(series, case_inputs_sha256(series, job.source))
         record = read_record(job.folder, series.case)
         if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
-        forget_case(job.folder, series.case, _case_files(series.case))
+        forget_case(job.folder, series.case, (*_case_files(series.case), *map_files(series.case)))
         record = _segment_series(series, inputs, job)
         write_record(job.folder, record)
         return Segmented(series.case, record)
@@ -221,6 +233,8 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
     segmentation = _segmentation(_Case(series, volume, choice, kept), job)
     tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
     tally.seconds |= before.seconds
+    with tally.timed("map"):
+        on_map = job.maps.of_case(series, volume)
     with tally.timed("measure"):
         agreement = prior_agreement(segmentation.labels, placed, wanted.indices) if placed else {}
         slices, expected = slice_rows(series.case, segmentation.signals, job.quality)
@@ -240,8 +254,10 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
             _provenance(segmentation, wanted, agreement, expected),
             volume.side or (placed.side if placed else ""),
         )
+        values = on_map.values(segmentation.labels)
+        measures = tuple(replace(one, on_map=values[one.label]) if one.label in values else one for one in measures)
     with tally.timed("write"):
-        outputs = _write_case(_CaseFiles(series, volume, form, segmentation, choice), job)
+        outputs = _write_case(_CaseFiles(series, volume, form, segmentation, choice, on_map), job)
     return CaseRecord(
         case=series.case,
         setup_sha256=job.setup_sha256,
@@ -255,6 +271,7 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
         slices_encoded=tally.slices_encoded,
         slices_cached=tally.slices_cached,
         prompts=len(segmentation.prompts),
+        map=on_map.facts,
     )
 
 
@@ -315,6 +332,7 @@ class _CaseFiles:
     form: NiftiForm
     segmentation: Segmentation
     choice: AtlasChoice | None
+    on_map: CaseMap
 
 
 def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
@@ -339,7 +357,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         provenance=provenance,
     )
     write_overlay(job.folder / figure, case.volume, done.labels, title=name)
-    written = [labels, prompts, figure]
+    written = [labels, prompts, figure, *write_case_map(job.folder, name, case.on_map, case.form)]
     if case.series.kind == "dicom":
         write_volume(job.folder / image, case.volume, case.form)
         written.append(image)
@@ -390,6 +408,7 @@ def _plain_setup(
         "quality": setup_sha256(asdict(quality)) if quality else "",
         "strict": options.strict,
         "use_form": options.use_form,
+        "maps": options.maps.plain(),
     }
 
 
@@ -405,7 +424,7 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
             "Choose another folder with -o, or replace them with --overwrite",
         )
     for case in others:
-        forget_case(folder, case, _case_files(case))
+        forget_case(folder, case, (*_case_files(case), *map_files(case)))
 
 
 def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:
@@ -415,7 +434,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
     failed = {outcome.case: outcome.reason for outcome in run.outcomes if isinstance(outcome, Failed)}
     refused = {refusal.where: refusal.reason for refusal in run.scan.refused} | failed
     first = {series.case for series in first_echoes(run.scan.series)}
-    later_echoes = [series.case for series in run.scan.series if series.case not in first]
+    others = [series for series in run.scan.series if series.case not in first]
     files = [
         replace(file, state="refused", reason=failed[file.case]) if file.case in failed else file
         for file in run.scan.files
@@ -435,12 +454,16 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
                 "slices_cached": 0 if outcome.resumed else outcome.record.slices_cached,
                 "prompts": outcome.record.prompts,
                 "fit": dict(outcome.record.fit),
+                "map": dict(outcome.record.map),
                 "outputs": dict(outcome.record.outputs),
             }
             for outcome in segmented
         ],
         "refused": [{"case": case, "reason": reason} for case, reason in refused.items()],
-        "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes],
+        "skipped": [
+            {"case": one.case, "reason": "a map, not an image" if one.is_map else "its first echo's labels are its own"}
+            for one in others
+        ],
         "files": file_records(files),
     }
     write_json(run.folder / ("run.json" if parts == 1 else f"run-{part}-of-{parts}.json"), content)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from msksam_cli.core.series import FormChoice
 from msksam_cli.errors import UsageError
 from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
+from msksam_cli.pipeline.map_options import MapOptions
 
 RUNTIMES = ("auto", "torch", "onnx", "openvino")
 PROMPT_KINDS = ("auto", "box", "point", "box+point")
@@ -41,6 +42,7 @@ class SegmentOptions:
         strict: doubts about side or placement fail the case.
         min_slices: volumes with fewer slices are skipped.
         use_form: NIfTI transform to trust where sform and qform disagree.
+        maps: where quantitative maps come from and how they are fitted.
     """
 
     study: Path
@@ -64,6 +66,7 @@ class SegmentOptions:
     strict: bool = False
     min_slices: int = DEFAULT_MIN_SLICES
     use_form: FormChoice = ""
+    maps: MapOptions = field(default_factory=MapOptions)
 
     def __post_init__(self) -> None:
         part, parts = self.shard

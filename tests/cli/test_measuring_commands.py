@@ -11,8 +11,9 @@ from msksam_cli.commands.measure import measure
 from msksam_cli.commands.report import report
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import default_table
-from msksam_cli.core.volume import LabelMap
-from msksam_cli.io.nifti import form_from_grid, write_label_map
+from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.io.nifti import form_from_grid, write_label_map, write_volume
+from msksam_cli.io.tables import read_csv
 
 GRID = Grid((12, 10, 6), np.diag([-0.5, -0.7, 3.0, 1.0]))
 
@@ -77,6 +78,16 @@ def test_measure_prints_volumes_and_report_writes_the_page(folders, run):
     assert measured.stdout.splitlines()[1].split() == ["a", "femur", "complete", "63.0"]
     assert run("report", folders / "out").exit_code == 0
     assert (folders / "out" / "report.html").is_file()
+
+
+def test_measure_takes_quantitative_maps_beside_the_names_of_labels(folders, run):
+    level = Volume(np.full(GRID.shape, 0.036, np.float32), GRID)
+    write_volume(folders / "maps" / "a_T2map.nii.gz", level, form_from_grid(GRID))
+    options = ("--map", "1=femur", "--maps", folders / "maps", "--map-unit", "s", "-o", folders / "out")
+    assert run("measure", folders / "p", *options).exit_code == 0
+    (row,) = read_csv(folders / "out" / "metrics.csv")
+    assert (row["tissue"], row["map_unit"]) == ("femur", "s")
+    assert float(row["map_mean"]) == pytest.approx(0.036)
 
 
 def test_measuring_imports_neither_torch_nor_simpleitk():

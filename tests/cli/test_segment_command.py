@@ -96,6 +96,12 @@ def test_options_reach_the_run(small_study, arguments, tmp_path):
     planned = _run(*arguments, "--dry-run", "--shard", "2/2")
     assert planned.stdout.splitlines()[0] == "would segment  b: femur, tibia"
     assert not (tmp_path / "out").exists()
+    for name in ("c-echo-1", "c-echo-2", "c-echo-3"):
+        small_study.add(name)
+    timed = _run(*arguments, "--dry-run", "--spin-lock-times-ms", "0,20,40")
+    assert [line.split(":")[0] for line in timed.stdout.splitlines()[:-1]] == [
+        "would segment  a", "would segment  b", "would segment  c-echo-1",
+    ]  # fmt: skip
     few = _run(*arguments, "--no-fusion", "--min-slices", "7", "--dry-run")
     assert isinstance(few.exception, InputError)
 
@@ -113,6 +119,10 @@ def test_options_reach_the_run(small_study, arguments, tmp_path):
         (("--device", "toaster"), "unknown device 'toaster'"),
         (("--precision", "int4"), "unknown precision 'int4'"),
         (("--model", "no-such-model"), "no-such-model"),
+        (("--map-fit", "gauss"), "unknown noise floor 'gauss'"),
+        (("--echo-times-ms", "10,x"), "cannot read times '10,x'"),
+        (("--echo-times-ms", "10,20", "--spin-lock-times-ms", "0,10"), "echo times or spin-lock times"),
+        (("--echo-times-ms", "10,20,30"), "no set of volumes has 3 members"),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.study import read_series, scan_study
+from msksam_cli.measure.relaxometry import FitStatus, fit_decay
 
 
 def test_the_knee_study_has_the_spacing_of_its_positions_and_lies_under_its_labels(shared_data):
@@ -32,6 +33,17 @@ def test_eight_big_endian_echoes_decay_in_order(shared_data):
     assert len({one.echo_group for one in series}) == 1
     means = [read_series(one)[0].intensities.mean() for one in series]
     assert means[0] > means[3] > means[7]
+
+
+def test_muscle_of_the_multi_echo_knee_has_its_published_t2_at_3_tesla(shared_data):
+    series = scan_study(shared_data / "knee_t2_multiecho" / "study").series
+    gastrocnemius = np.s_[185:206, 170:211, 1:2]  # drawn by hand, inside the muscle
+    images = np.stack([read_series(one)[0].intensities[gastrocnemius] for one in series])
+    fit = fit_decay(images, [one.echo_time_ms for one in series])
+    assert {one.decay for one in series} == {"T2map"}
+    assert 27 < np.mean(fit.time_ms) < 45  # Pai et al. 2008, Magn Reson Imaging 26:1215
+    assert np.median(fit.r2) > 0.97
+    assert fit.count(FitStatus.FITTED) == fit.status.size
 
 
 def test_dicom_converts_to_the_nifti_that_another_program_made(shared_data):

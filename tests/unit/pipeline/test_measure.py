@@ -139,3 +139,29 @@ def test_half_of_what_is_needed_is_refused(tmp_path):
         run_measure(MeasureOptions(labels, fat=labels))
     with pytest.raises(UsageError, match="thickness maps need an output folder"):
         run_measure(MeasureOptions(labels, thickness_maps=True))
+
+
+def test_maps_fill_their_columns_and_a_case_without_one_is_refused(tmp_path):
+    for case in ("a", "b"):
+        write_labels(tmp_path / "labels" / f"{case}_seg.nii.gz")
+    values = np.full(SHAPE, np.nan, np.float32)
+    values[2:5, 2:7, 1:4] = 41.5
+    write_volume(tmp_path / "maps" / "a_T2map.nii.gz", Volume(values, GRID), form_from_grid(GRID))
+    write_image(tmp_path / "maps" / "a_T2map_rsquared.nii.gz", 1.0)
+    options = MeasureOptions(tmp_path / "labels", maps=tmp_path / "maps", output=tmp_path / "out", map_unit="ms")
+    result = run_measure(options)
+    assert [refused.case for refused in result.refused] == ["b"]
+    assert "0 maps have the case's name" in result.refused[0].reason
+    (row,) = rows_of(tmp_path / "out" / "metrics.csv")
+    assert (row["map_mean"], row["map_sd"], row["map_unit"]) == ("41.5", "0", "ms")
+    assert "map_mean leaves out 15 of 60 voxels" in row["reason"]
+
+
+def test_one_map_file_serves_one_case_and_must_lie_on_its_grid(tmp_path):
+    labels = write_labels(tmp_path / "labels" / "a.nii.gz")
+    write_image(tmp_path / "t2.nii.gz", 30.0)
+    ((_, measure),) = run_measure(MeasureOptions(labels, maps=tmp_path / "t2.nii.gz")).measures
+    assert measure.on_map.mean == 30.0
+    write_image(tmp_path / "t2.nii.gz", 30.0, Grid(SHAPE, np.diag([-0.5, -0.7, 4.0, 1.0])))
+    with pytest.raises(InputError, match="labels and map lie on different grids"):
+        run_measure(MeasureOptions(labels, maps=tmp_path / "t2.nii.gz"))
