@@ -30,7 +30,7 @@ Picture = Any
 
 Entry = tuple[tuple[int, int, int] | None, str]
 
-_JPEG_QUALITY = 82
+_JPEG_STEPS = ((1.0, 82), (0.8, 78), (0.65, 75), (0.55, 70), (0.45, 65))  # scale, quality
 _FONT_PX = 15
 _TINT = 0.25
 _PAPER, _INK = (16, 18, 21), (240, 240, 240)
@@ -78,11 +78,31 @@ def overlay_png(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt] = ()
     return stream.getvalue()
 
 
-def jpeg_from_png(content: bytes) -> bytes:
-    """The same picture as JPEG, several times smaller, for pages that carry many."""
-    stream = io.BytesIO()
-    Image.open(io.BytesIO(content)).convert("RGB").save(stream, format="JPEG", quality=_JPEG_QUALITY)
-    return stream.getvalue()
+def jpeg_from_png(content: bytes, most_bytes: int | None = None) -> bytes:
+    """The same picture as JPEG, several times smaller, for pages that carry many.
+
+    Args:
+        content: of the PNG.
+        most_bytes: the budget, for which the picture is made smaller step by step; the last step is taken even where
+            it does not reach it. None for full size.
+    """
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    jpeg = b""
+    for scale, quality in _JPEG_STEPS:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        smaller = picture if scale == 1 else picture.resize(size, Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        smaller.save(stream, format="JPEG", quality=quality)
+        jpeg = stream.getvalue()
+        if most_bytes is None or len(jpeg) <= most_bytes:
+            break
+    return jpeg
+
+
+def png_size_px(content: bytes) -> tuple[int, int]:
+    """Width and height of a PNG."""
+    width, height = Image.open(io.BytesIO(content)).size
+    return int(width), int(height)
 
 
 def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title: str) -> Picture:
