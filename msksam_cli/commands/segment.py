@@ -36,6 +36,9 @@ def segment(
     min_slices: Annotated[int, typer.Option(min=2, help="Skip volumes with fewer slices.")] = 4,
     use_sform: Annotated[bool, typer.Option("--use-sform", help="Trust sform where a NIfTI's forms differ.")] = False,
     use_qform: Annotated[bool, typer.Option("--use-qform", help="Trust qform where a NIfTI's forms differ.")] = False,
+    only: Annotated[
+        Path | None, typer.Option(help="review.csv of a report (cases to edit, rejected), or a list of cases.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
@@ -55,7 +58,7 @@ def segment(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
         prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
         cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
-        chosen_form(use_sform, use_qform),
+        chosen_form(use_sform, use_qform), only,
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

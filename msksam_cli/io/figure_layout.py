@@ -41,12 +41,17 @@ class Cut:
     px_per_mm: float
 
     @property
-    def size_px(self) -> tuple[int, int]:
-        """Width and height of the tile."""
+    def size_mm(self) -> tuple[float, float]:
+        """Width and height of what the tile shows."""
         extent = [part.stop - part.start for axis, part in enumerate(self.window) if axis != self.view.slice_axis]
         width, height = extent if self.view.transposed else reversed(extent)
-        size = (width * self.view.pixel_mm[0], height * self.view.pixel_mm[1])
-        return max(1, round(size[0] * self.px_per_mm)), max(1, round(size[1] * self.px_per_mm))
+        return width * self.view.pixel_mm[0], height * self.view.pixel_mm[1]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of the tile."""
+        width, height = self.size_mm
+        return max(1, round(width * self.px_per_mm)), max(1, round(height * self.px_per_mm))
 
     def plane(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """The shown part (height, width) of (I, J, K) voxels, in voxels."""
@@ -120,7 +125,10 @@ class Mark:
 
 
 def figure_layout(labels: LabelMap, *, titled: bool) -> Layout:
-    """The layout of the figure of these labels, with a line of title or without."""
+    """The layout of the figure of these labels, with a line of title or without.
+
+    It is the same, but for a pixel in the size of a tile, after the grid has been to a file and back.
+    """
     cuts, columns = _slice_cuts(labels)
     rows = [tuple(_plane_cuts(labels))]
     rows += [tuple(cuts[start : start + columns]) for start in range(0, len(cuts), columns)]
@@ -160,7 +168,7 @@ def _plane_cuts(labels: LabelMap) -> list[Cut]:
     whole = (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
     views = sorted((view_across(grid, axis) for axis in range(3)), key=lambda view: view.plane)
     at_one = [Cut(view, _richest(labels, view.slice_axis), whole, 1.0) for view in views]
-    widths, heights = zip(*(cut.size_px for cut in at_one), strict=True)
+    widths, heights = zip(*(cut.size_mm for cut in at_one), strict=True)
     scale = min((_WIDTH_PX - 2 * GAP_PX) / sum(widths), _MOST_PLANES_PX / max(heights))
     return [Cut(cut.view, cut.index, whole, scale) for cut in at_one]
 
@@ -176,7 +184,7 @@ def _slice_cuts(labels: LabelMap) -> tuple[list[Cut], int]:
     first, last = window[axis].start, window[axis].stop - 1
     indices = np.unique(np.linspace(first, last, _SLICES).round().astype(int))
     window = widened(window, grid, _MARGIN_MM)
-    width, height = Cut(view, first, window, 1.0).size_px
+    width, height = Cut(view, first, window, 1.0).size_mm
     scales = {n: min((_WIDTH_PX - (n - 1) * GAP_PX) / n / width, _MOST_SLICE_PX / height) for n in _COLUMNS}
     columns = max(n for n in _COLUMNS if scales[n] >= _KEPT_SCALE * max(scales.values()))
     return [Cut(view, int(index), window, scales[columns]) for index in indices], columns

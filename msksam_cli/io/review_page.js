@@ -3,10 +3,9 @@
 (() => {
   const $ = (id) => document.getElementById(id);
   const settings = JSON.parse($("settings").textContent);
-  const { decisions } = settings;
+  const { decisions, columns } = settings;
   const past = { accept: "accepted", edit: "to be edited", reject: "rejected" };
   const key = `msksam-review:${settings.run}`;
-  const columns = ["case", "decision", "note", "decided", "labels_sha256"];
   const rows = [...$("overview").tBodies[0].rows];
   const cases = [...document.querySelectorAll("section.case")].map((section, index) => ({
     section,
@@ -16,7 +15,7 @@
     labels: section.dataset.labels,
     statuses: section.dataset.statuses.split(" ").filter(Boolean),
     flags: section.dataset.flags.split(" ").filter(Boolean),
-    text: `${section.dataset.case} ${section.querySelector(".doubts")?.textContent ?? ""}`.toLowerCase(),
+    text: `${section.dataset.case} ${[...section.querySelectorAll(".doubts li")].map((li) => li.textContent).join(" ")}`.toLowerCase(),
     volume: section.querySelector("script.volume"),
   }));
   const byName = new Map(cases.map((one) => [one.name, one]));

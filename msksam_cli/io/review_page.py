@@ -29,12 +29,11 @@ from msksam_cli.io.report_page import (
     picture_html,
     table_html,
 )
+from msksam_cli.io.review_file import DECISIONS, REVIEW_COLUMNS
 from msksam_cli.io.viewer_bundle import ViewerBundle
 
 _HERE = Path(__file__).with_name("review_page")
 _VIEWER = Path(__file__).with_name("review_viewer.js")
-
-DECISIONS = ("accept", "edit", "reject")
 
 
 class Size(NamedTuple):
@@ -63,7 +62,8 @@ class ReviewCase:
         cells: of its row in the overview, after its name.
         statuses: kinds of status its tissues have, for the filter.
         flags: kinds of doubt, for the filter.
-        doubts: the doubts as sentences.
+        doubts: what speaks against its labels, as sentences.
+        remarks: what only tells about the scan, folded away.
         overlay: labels on slices, None when there is no figure.
         maps: further pictures, such as thickness maps.
         tables: of its tissues.
@@ -77,6 +77,7 @@ class ReviewCase:
     statuses: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     overlay: Overlay | None = None
     maps: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
@@ -119,13 +120,18 @@ def review_html(page: ReviewPage) -> str:
     """The page as HTML; every text is escaped."""
     style = _HERE.with_suffix(".css").read_text(encoding="utf-8")
     script = _HERE.with_suffix(".js").read_text(encoding="utf-8")
-    settings = {"run": page.run_id, "decisions": DECISIONS, "tissues": [_tissue(one) for one in page.tissues]}
+    settings = {
+        "run": page.run_id,
+        "decisions": DECISIONS,
+        "columns": REVIEW_COLUMNS,
+        "tissues": [_tissue(one) for one in page.tissues],
+    }
     return "".join(
         (
             opening_html(page.title, style),
             '<a class="skip" href="#cases">Skip to the cases</a>\n<header>\n',
             f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n',
-            facts_html(page.facts),
+            _folded_html("How it was made", facts_html(page.facts)),
             doubts_html(page.notes),
             "</header>\n",
             _controls_html(),
@@ -180,9 +186,13 @@ def _controls_html() -> str:
 <dt><kbd>p</kbd></dt><dd>show or hide prompts: dashed boxes; + inside and − outside the tissue</dd>
 <dt><kbd>/</kbd> <kbd>?</kbd></dt><dd>text to filter by; this list</dd>
 </dl></details>
+<p id="message" role="status"></p>
 </form>
-<p id="message" class="message" role="status"></p>
 """
+
+
+def _folded_html(title: str, content: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>\n{content}</details>\n" if content else ""
 
 
 def _refused_html(refused: Sequence[str]) -> str:
@@ -219,6 +229,7 @@ def _case_html(number: int, case: ReviewCase, page: ReviewPage) -> str:
         _overlay_html(case.overlay, page.tissues) if case.overlay else "",
         *(f"<noscript>{picture_html(picture)}</noscript>" for picture in case.maps),
         *(table_html(table) for table in case.tables),
+        _folded_html(f"{len(case.remarks)} about the field of view", doubts_html(case.remarks)),
         _preview_html(case.preview) if case.preview and page.viewer else "",
         "</section>\n",
     ]

@@ -153,7 +153,8 @@ const Viewer = (() => {
     const address = URL.createObjectURL(new Blob([source], { type: "text/javascript" }));
     const { default: widget } = await import(address);
     const opts = { sliceType: 3, isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarShowRender: 0,
-      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.5], show3Dcrosshair: false, isColorbar: false };
+      backColor: [0, 0, 0, 1], crosshairColor: [1, 1, 1, 0.5], crosshairWidth: 0.4,
+      crosshairWidthUnit: "mm", crosshairGap: 8, fontColor: [1, 1, 1, 1], fontMinPx: 16, show3Dcrosshair: false, isColorbar: false };
     niivue = new Model({ opts, height: 480, volumes: references, meshes: [], background_masks_overlays: false,
       draw_lut: null, draw_opacity: 0.8, draw_fill_overwrites: true, graph: null, scene: null,
       overlay_outline_width: 0, overlay_alpha_shader: 1 }, manager);

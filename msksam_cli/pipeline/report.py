@@ -25,7 +25,8 @@ from msksam_cli.io.study import read_series, scan_study
 from msksam_cli.io.tables import read_csv, read_json, read_tissue_table
 from msksam_cli.io.viewer_bundle import viewer_bundle
 from msksam_cli.io.weights import file_sha256
-from msksam_cli.pipeline.report_risk import EXPECTED_DICE, Risk, case_risk, order_words
+from msksam_cli.measure.qc import WHOLE_CASE
+from msksam_cli.pipeline.report_risk import EXPECTED_DICE, MILD, Risk, case_risk, order_words
 from msksam_cli.pipeline.run_record import read_records
 
 REPORT_NAME = "report.html"
@@ -35,6 +36,7 @@ VIEWER_CASES = 20
 Row = dict[str, str]
 
 _OVERLAYS_BYTES = 48_000_000
+_ROUNDED_PX = 6  # a pixel for each tile of a row
 _MAPS = {"thickness": "Thickness map", "map": "Quantitative map"}
 _TISSUE_COLUMNS = {
     "tissue": "tissue",
@@ -136,11 +138,11 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
         shown = list(pool.map(lambda case: run.review_case(case, previews.get(case), most_bytes), order))
     records = _run_records(run_folder)
     refused = tuple(reason for record in records for reason in _refused(record))
-    facts = (*_facts(records[0] if records else {}), ("cases", str(len(order))), ("not segmented", str(len(refused))))
     return ReviewPage(
         title="Segmentation report",
-        lead="Labels, measures and doubts of each case. For research; not a medical device.",
-        facts=facts,
+        lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. "
+        "For research; not a medical device.",
+        facts=_facts(records[0] if records else {}),
         run_id=_run_id(run_folder),
         refused=refused,
         order=order_words(list(run.risks.values())),
@@ -197,7 +199,8 @@ class _Run:
             cells=self._cells(rows, flags, risk),
             statuses=tuple(dict.fromkeys(row["status"] for row in rows)),
             flags=tuple(dict.fromkeys(flag["flag"] for flag in flags)),
-            doubts=tuple(f"{_subject(flag)}: {flag['text']} ({flag['flag']})" for flag in flags),
+            doubts=tuple(_sentence(flag) for flag in flags if flag["flag"] not in MILD),
+            remarks=tuple(_sentence(flag) for flag in flags if flag["flag"] in MILD),
             overlay=overlay,
             maps=tuple(self._maps(case)),
             tables=(_tissue_table(rows),),
@@ -267,7 +270,7 @@ class _Run:
             return ()
         labels: LabelMap = read_label_map(self._labels_path(case), self.tissues)
         layout = figure_layout(labels, titled=True)
-        if layout.width_px != size.width_px or layout.bottom_px > size.height_px:
+        if abs(layout.width_px - size.width_px) > _ROUNDED_PX or layout.bottom_px > size.height_px + _ROUNDED_PX:
             raise InputError("the labels are not those of the figure any more")
         return prompt_marks(layout, read_prompts(prompts, labels.grid, self.tissues))
 
@@ -307,8 +310,9 @@ def _tissue_table(rows: Sequence[Row]) -> Table:
     )
 
 
-def _subject(flag: Row) -> str:
-    return "Whole case" if flag["tissue"] == "all" else flag["tissue"]
+def _sentence(flag: Row) -> str:
+    subject = "Whole case" if flag["tissue"] == WHOLE_CASE else flag["tissue"]
+    return f"{subject}: {flag['text']} ({flag['flag']})"
 
 
 def _cell(name: str, text: str) -> str:

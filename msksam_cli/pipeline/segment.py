@@ -40,6 +40,7 @@ from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
+from msksam_cli.pipeline.review import chosen_cases
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
     forget_case,
@@ -135,7 +136,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     if not scan.series:
         raise nothing_usable(scan)
     part, parts = options.shard
-    cases = first_echoes(scan.series)[part - 1 :: parts]
+    cases = chosen_cases(first_echoes(scan.series), options.only)[part - 1 :: parts]
     source = prompt_source(options)
     folder = options.output_folder
     if options.dry_run:
@@ -145,7 +146,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         return SegmentRun(folder, scan, refused, planned, time.monotonic() - started, is_dry=True)
     setup = _setup(options, source)
     job = _Job(folder, options, source, setup, _plain_setup(options, source, setup))
-    _prepare_folder(folder, job.setup_sha256, options.overwrite)
+    _prepare_folder(folder, job.setup_sha256, options.overwrite, {one.case for one in cases} if options.only else None)
     write_tables(folder, source.tissues)
     outcomes: list[SeriesOutcome] = []
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
@@ -153,7 +154,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         write_tables(folder, source.tissues)
     run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
     _write_run(run, job.plain, options.shard)
-    write_report(folder)
+    write_report(folder, scan.series)
     return run
 
 
@@ -373,8 +374,11 @@ def _plain_setup(options: SegmentOptions, source: PromptSource, setup: Setup) ->
     }
 
 
-def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
-    """Clear what a killed run left; refuse a folder with labels made another way, so that none is lost unasked."""
+def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool, only: set[str] | None) -> None:
+    """Clear what a killed run left; refuse a folder with labels made another way, so that none is lost unasked.
+
+    With `only` no labels of other cases are ever replaced.
+    """
     if not folder.is_dir():
         return
     clean_temporaries(folder)
@@ -383,6 +387,11 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
         raise UsageError(
             f"the output folder holds {len(others)} cases segmented with other options, tissues or model",
             "Choose another folder with -o, or replace them with --overwrite",
+        )
+    if only is not None and (spared := set(others) - only):
+        raise UsageError(
+            f"the output folder holds {len(spared)} cases segmented with other options that --only does not name",
+            "Choose another folder with -o",
         )
     for case in others:
         forget_case(folder, case, _case_files(case))
@@ -396,6 +405,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
     refused = {refusal.where: refusal.reason for refusal in run.scan.refused} | failed
     first = {series.case for series in first_echoes(run.scan.series)}
     later_echoes = [series.case for series in run.scan.series if series.case not in first]
+    unnamed = first - {outcome.case for outcome in run.outcomes} if parts == 1 else set()
     files = [
         replace(file, state="refused", reason=failed[file.case]) if file.case in failed else file
         for file in run.scan.files
@@ -420,7 +430,8 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
             for outcome in segmented
         ],
         "refused": [{"case": case, "reason": reason} for case, reason in refused.items()],
-        "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes],
+        "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes]
+        + [{"case": case, "reason": "not named by --only"} for case in sorted(unnamed)],
         "files": file_records(files),
     }
     write_json(run.folder / ("run.json" if parts == 1 else f"run-{part}-of-{parts}.json"), content)

@@ -41,6 +41,7 @@ class SegmentOptions:
         strict: doubts about side or placement fail the case.
         min_slices: volumes with fewer slices are skipped.
         use_form: NIfTI transform to trust where sform and qform disagree.
+        only: review.csv, of which the cases to edit or rejected are segmented, or a list of cases; None for all.
     """
 
     study: Path
@@ -64,6 +65,7 @@ class SegmentOptions:
     strict: bool = False
     min_slices: int = DEFAULT_MIN_SLICES
     use_form: FormChoice = ""
+    only: Path | None = None
 
     def __post_init__(self) -> None:
         part, parts = self.shard
