@@ -40,10 +40,12 @@ def read_review(path: Path) -> Review:
         InputError: the file cannot be read, names no case or one twice, or holds an unknown decision.
     """
     rows = read_csv(path)
-    if rows and "case" not in rows[0] and len(rows[0]) > 1:
+    plain = _plain_rows(path)
+    header = [name.strip() for name in plain[0]["case"].split(",")] if plain else []
+    if "case" not in header and len(header) > 1:
         raise InputError(f"{path.name} has no column case", "Save it from report.html, or write a case a line")
     decisions: dict[str, str | None] = {}
-    for line, row in enumerate(rows if rows and "case" in rows[0] else _plain_rows(path), start=2):
+    for line, row in enumerate(rows if "case" in header else plain, start=2 if "case" in header else 1):
         case, decision = row["case"].strip(), row.get("decision")
         if not case or case in decisions:
             raise InputError(f"{path.name}, row {line}: {'twice ' + repr(case) if case else 'no case'}")

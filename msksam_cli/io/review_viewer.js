@@ -137,7 +137,7 @@ const Viewer = (() => {
     const [i, j, k] = voxel;
     const value = shown.labels[i + shown.shape[0] * (j + shown.shape[1] * k)];
     const mm = [0, 1, 2].map((row) => shown.affine[row][3] + voxel.reduce((sum, n, axis) => sum + shown.affine[row][axis] * n, 0));
-    const letters = ["LR", "PA", "IS"].map((pair, n) => `${pair[+(mm[n] > 0)]} ${Math.abs(mm[n]).toFixed(0)}`);
+    const letters = ["LR", "PA", "IS"].map((pair, n) => `${pair[+(mm[n] > 0)]} ${Math.abs(mm[n]).toFixed(1)}`);
     $("where").textContent = `${letters.join(", ")} mm: ${value ? shown.tissues[value - 1].name : "no label"}`;
   }
 
