@@ -83,6 +83,11 @@ class Browser:
         os.close(self._read)
         self._profile.cleanup()
 
+    @property
+    def process_id(self) -> int:
+        """Of the browser; its other processes are below it."""
+        return self._process.pid
+
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         """The result of a command; what happens meanwhile is kept in `events`."""
         self._last += 1

@@ -177,7 +177,7 @@ def _controls_html() -> str:
 <label><input type="checkbox" id="show-prompts" checked> prompts</label>
 <label><input type="checkbox" id="use-keys" checked> single keys</label>
 </div>
-<details id="help"><summary>Keys</summary><dl class="keys">
+<div class="line"><details id="help"><summary>Keys</summary><dl class="keys">
 <dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>next and previous case</dd>
 <dt><kbd>a</kbd> <kbd>e</kbd> <kbd>r</kbd></dt><dd>accept, edit, reject, and on to the next case</dd>
 <dt><kbd>u</kbd></dt><dd>undo the last decision and go back to its case</dd>
@@ -186,7 +186,7 @@ def _controls_html() -> str:
 <dt><kbd>p</kbd></dt><dd>show or hide prompts: dashed boxes; + inside and − outside the tissue</dd>
 <dt><kbd>/</kbd> <kbd>?</kbd></dt><dd>text to filter by; this list</dd>
 </dl></details>
-<p id="message" role="status"></p>
+<span id="message" role="status"></span></div>
 </form>
 """
 

@@ -138,9 +138,10 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
         shown = list(pool.map(lambda case: run.review_case(case, previews.get(case), most_bytes), order))
     records = _run_records(run_folder)
     refused = tuple(reason for record in records for reason in _refused(record))
+    held = f"The viewer holds the volumes of {len(previews)}. " if previews else ""
     return ReviewPage(
         title="Segmentation report",
-        lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. "
+        lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. {held}"
         "For research; not a medical device.",
         facts=_facts(records[0] if records else {}),
         run_id=_run_id(run_folder),
@@ -210,7 +211,7 @@ class _Run:
         return found, problem
 
     def previews(self, order: Sequence[str], most: int) -> tuple[dict[str, Preview], list[str]]:
-        """Volumes for the viewer of the first cases that have one, and what to say about the others."""
+        """Volumes for the viewer of the first cases that have one, and why others are not among them."""
         found: dict[str, Preview] = {}
         problems: list[str] = []
         for case in order:
@@ -223,8 +224,6 @@ class _Run:
                 continue
             if shown:
                 found[case] = shown
-        if found and len(found) < len(order):
-            problems.append(f"The viewer holds {len(found)} of {len(order)} cases, those that stand first.")
         return found, problems
 
     def _preview(self, case: str) -> Preview | None:
