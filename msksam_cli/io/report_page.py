@@ -15,6 +15,7 @@ from pathlib import Path
 from msksam_cli.io.atomic import write_text
 
 _STYLE = Path(__file__).with_suffix(".css")
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,17 @@ def page_html(page: Page) -> str:
     )
 
 
-def opening_html(title: str, style: str = "") -> str:
-    """What stands before a page's own content, with the common style and more of its own."""
+def opening_html(title: str, style: str = "", policy: str = _POLICY) -> str:
+    """What stands before a page's own content.
+
+    Args:
+        title: of the page.
+        style: what it adds to the common style.
+        policy: what a browser lets the page do (Content Security Policy, W3C); nothing may ever come from elsewhere.
+    """
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}{style}</style>\n</head>\n<body>\n"
     )

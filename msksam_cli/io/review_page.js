@@ -81,7 +81,7 @@
     line.append(one.stale);
     one.section.querySelector(".rank").after(line);
     one.buttons = [...line.querySelectorAll("button[value]")];
-    one.cell = one.row.insertCell();
+    one.cell = one.row.cells[one.row.cells.length - 1];
   }
 
   function draw(one) {
@@ -275,10 +275,6 @@
 
   offer($("filter-status"), cases.flatMap((one) => one.statuses));
   offer($("filter-flag"), cases.flatMap((one) => one.flags));
-  const heading = document.createElement("th");
-  heading.scope = "col";
-  heading.textContent = "decision";
-  $("overview").tHead.rows[0].append(heading);
   for (const one of cases) {
     addControls(one);
     draw(one);

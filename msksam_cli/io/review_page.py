@@ -34,6 +34,10 @@ from msksam_cli.io.viewer_bundle import ViewerBundle
 
 _HERE = Path(__file__).with_name("review_page")
 _VIEWER = Path(__file__).with_name("review_viewer.js")
+_POLICY = (
+    "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' blob:; "
+    "connect-src data: blob:"
+)
 
 
 class Size(NamedTuple):
@@ -96,7 +100,7 @@ class ReviewPage:
         run_id: decisions are kept under this name in the browser.
         refused: inputs that were not segmented, with reasons.
         order: how the cases are sorted, in words.
-        columns: of the overview, after the case.
+        columns: of the overview, between the case and its decision.
         cases: in order.
         tissues: the page's table; previews count by it.
         viewer: what shows previews, None for a page without.
@@ -128,7 +132,7 @@ def review_html(page: ReviewPage) -> str:
     }
     return "".join(
         (
-            opening_html(page.title, style),
+            opening_html(page.title, style, _POLICY),
             '<a class="skip" href="#cases">Skip to the cases</a>\n<header>\n',
             f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n',
             _folded_html("How it was made", facts_html(page.facts)),
@@ -203,11 +207,11 @@ def _refused_html(refused: Sequence[str]) -> str:
 
 
 def _overview_html(page: ReviewPage) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("case", *page.columns))
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ("case", *page.columns, "decision"))
     rows = "\n".join(
         f'<tr><th scope="row"><a href="#c{number}">{escape(case.name)}</a></th>'
         + "".join(f'<td class="number">{escape(cell)}</td>' for cell in case.cells)
-        + "</tr>"
+        + "<td></td></tr>"
         for number, case in enumerate(page.cases, start=1)
     )
     return (

@@ -149,6 +149,11 @@ def test_it_opens_without_a_complaint_and_asks_for_nothing_else(page: Browser, r
     assert page.run("document.getElementById('progress').textContent") == "0 of 4 decided"
 
 
+def test_the_browser_itself_keeps_the_page_from_asking_elsewhere(page: Browser) -> None:
+    assert page.run("fetch('https://example.org/').then(() => 'answered', () => 'refused')") == "refused"
+    assert any("Content Security Policy" in text for text in page.complaints())
+
+
 def test_pictures_appear_when_their_case_comes_near(page: Browser) -> None:
     page.resize(1000, 400)
     page.open(Path(page.requested()[0].removeprefix("file://")))
