@@ -39,7 +39,8 @@ from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
-from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
+from msksam_cli.pipeline.report import write_report
+from msksam_cli.pipeline.report_cases import FIGURES_FOLDER
 from msksam_cli.pipeline.review import chosen_cases
 from msksam_cli.pipeline.run_record import (
     CaseRecord,

@@ -180,6 +180,8 @@ def test_images_of_nifti_input_come_from_the_study(whole_run, tmp_path):
     study.mkdir()
     (whole_run / "images" / "one.nii.gz").rename(study / "one.nii.gz")
     assert run_report(ReportOptions(whole_run)).volumes == 0
+    with pytest.raises(InputError, match="no case has a volume for the viewer"):
+        run_report(ReportOptions(whole_run, viewer=True))
     assert run_report(ReportOptions(whole_run, images=study)).volumes == 1
     moved = Grid(GRID.shape, GRID.affine + np.diag([0, 0, 0.5, 0]))
     write_volume(study / "one.nii.gz", Volume(labels_and_volume()[1].intensities, moved), form_from_grid(moved))
