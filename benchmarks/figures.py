@@ -19,8 +19,8 @@ from msksam_cli.pipeline.demo import DemoOptions, demo_text, run_demo
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from browser import Browser, find_chromium
 
-_WINDOW_PX = (1180, 860)
-_SHOWN_PX = (700, 510)
+_WINDOW_PX = (1180, 1180)
+_SHOWN_PX = (700, 700)
 
 
 def main() -> None:
