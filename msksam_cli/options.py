@@ -36,3 +36,7 @@ SpinLockTimesOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(envvar="MSKSAM_DEVICE", help="auto, cpu, cuda, cuda:N or mps.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+OnlyOption = Annotated[
+    Path | None,
+    typer.Option("--only", help="review.csv of a report (cases to edit, rejected), or a list of cases."),
+]

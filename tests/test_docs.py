@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from msksam_cli import __version__, errors
 from msksam_cli.app import app
+from msksam_cli.io.review_file import REVIEW_COLUMNS
 from msksam_cli.io.tables import TISSUE_COLUMNS
 from msksam_cli.measure.agreement import AGREEMENT_COLUMNS
 from msksam_cli.measure.comparison import PER_CASE_COLUMNS, SUMMARY_COLUMNS
@@ -41,6 +42,7 @@ TABLES = {
     "compare_summary.csv": compare_tables.SUMMARY_COLUMNS,
     "paired.csv": compare_tables.PAIRED_COLUMNS,
     "fusion_fit.csv": FIT_COLUMNS,
+    "review.csv": REVIEW_COLUMNS,
 }
 
 

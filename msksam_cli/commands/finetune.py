@@ -37,6 +37,9 @@ def finetune(
     cache: Annotated[Path | None, typer.Option(help="Folder of embeddings.", show_default="user cache")] = None,
     no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin again and replace what is there.")] = False,
+    exclude: Annotated[
+        Path | None, typer.Option(help="review.csv of a report (rejected cases), or a list of cases to leave out.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fine-tune a model on labelled cases; a killed run resumes."""
@@ -50,7 +53,7 @@ def finetune(
     options = FinetuneOptions(
         cases, output, model, train, tissues, labels, subject, validation, steps, images, questions, rounds, accumulate,
         learning_rate, rank, slices, validate_every, patience, seed, licence, device, precision, cache, not no_cache,
-        overwrite,
+        overwrite, exclude,
     )  # fmt: skip
     result = run(options)
     if result is None:

@@ -16,6 +16,7 @@ from msksam_cli.options import (
     MapsOption,
     MapUnitOption,
     ModelOption,
+    OnlyOption,
     OutputOption,
     SkipFirstEchoOption,
     SpinLockTimesOption,
@@ -53,6 +54,7 @@ def segment(
     skip_first_echo: SkipFirstEchoOption = False,
     echo_times_ms: EchoTimesOption = "",
     spin_lock_times_ms: SpinLockTimesOption = "",
+    only: OnlyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
@@ -75,7 +77,7 @@ def segment(
         cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
         chosen_form(use_sform, use_qform),
         parse_maps(maps, map_unit, map_fit, skip_first_echo,
-                   echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms),
+                   echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms), only,
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

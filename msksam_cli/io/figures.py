@@ -18,26 +18,20 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from msksam_cli.core.prompts import Prompt
-from msksam_cli.core.slicing import plane_axes, slice_uint8
+from msksam_cli.core.slicing import slice_uint8
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError
 from msksam_cli.io.atomic import write_atomic
-from msksam_cli.io.figure_views import View, view_across
+from msksam_cli.io.figure_layout import GAP_PX, LINE_PX, Cut, figure_layout
 
 Picture = Any
 """A Pillow image; Pillow is not typed here."""
 
-Window = tuple[slice, slice, slice]
 Entry = tuple[tuple[int, int, int] | None, str]
 
-_WIDTH_PX, _SLICES = 1400, 12
-_COLUMNS = (4, 6)
-_KEPT_SCALE = 0.85
-_JPEG_QUALITY = 82
-_MOST_PLANES_PX, _MOST_SLICE_PX = 440, 420
-_GAP_PX, _FONT_PX, _LINE_PX = 6, 15, 26
-_MARGIN_MM = 12.0
+_JPEG_STEPS = ((1.0, 82), (0.8, 78), (0.65, 75), (0.55, 70), (0.45, 65))  # scale, quality
+_FONT_PX = 15
 _TINT = 0.25
 _PAPER, _INK = (16, 18, 21), (240, 240, 240)
 
@@ -50,29 +44,6 @@ class _Subject:
     labels: LabelMap
     greys: tuple[float, float]
     present: TissueTable
-
-
-@dataclass(frozen=True, eq=False)
-class _Cut:
-    """One tile: a plane of a view, the part of the volume it may show, and its scale."""
-
-    view: View
-    index: int
-    window: Window
-    px_per_mm: float
-
-    @property
-    def size_px(self) -> tuple[int, int]:
-        """Width and height of the tile."""
-        extent = [part.stop - part.start for axis, part in enumerate(self.window) if axis != self.view.slice_axis]
-        width, height = extent if self.view.transposed else reversed(extent)
-        size = (width * self.view.pixel_mm[0], height * self.view.pixel_mm[1])
-        return max(1, round(size[0] * self.px_per_mm)), max(1, round(size[1] * self.px_per_mm))
-
-    def plane(self, voxels: NDArray[Any]) -> NDArray[Any]:
-        """The shown part (height, width) of (I, J, K) voxels, in voxels."""
-        axis = self.view.slice_axis
-        return self.view.picture(voxels[self.window], self.index - self.window[axis].start)
 
 
 def write_overlay(
@@ -107,82 +78,50 @@ def overlay_png(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt] = ()
     return stream.getvalue()
 
 
-def jpeg_from_png(content: bytes) -> bytes:
-    """The same picture as JPEG, several times smaller, for pages that carry many."""
-    stream = io.BytesIO()
-    Image.open(io.BytesIO(content)).convert("RGB").save(stream, format="JPEG", quality=_JPEG_QUALITY)
-    return stream.getvalue()
+def jpeg_from_png(content: bytes, most_bytes: int | None = None) -> bytes:
+    """The same picture as JPEG, several times smaller, for pages that carry many.
+
+    Args:
+        content: of the PNG.
+        most_bytes: the budget, for which the picture is made smaller step by step; the last step is taken even where
+            it does not reach it. None for full size.
+    """
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    jpeg = b""
+    for scale, quality in _JPEG_STEPS:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        smaller = picture if scale == 1 else picture.resize(size, Image.Resampling.LANCZOS)
+        stream = io.BytesIO()
+        smaller.save(stream, format="JPEG", quality=quality)
+        jpeg = stream.getvalue()
+        if most_bytes is None or len(jpeg) <= most_bytes:
+            break
+    return jpeg
+
+
+def png_size_px(content: bytes) -> tuple[int, int]:
+    """Width and height of a PNG."""
+    width, height = Image.open(io.BytesIO(content)).size
+    return int(width), int(height)
 
 
 def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title: str) -> Picture:
     occurring = set(np.flatnonzero(np.bincount(labels.values.ravel(order="K"))).tolist())
     present = TissueTable(tuple(tissue for tissue in labels.tissues if tissue.index in occurring))
     subject = _Subject(volume, labels, volume.window, present)
-    lines = [_beside([_tile(subject, cut, ()) for cut in _plane_cuts(labels)])]
-    cuts, columns = _slice_cuts(labels)
-    tiles = [_tile(subject, cut, [p for p in prompts if p.slice_index == cut.index]) for cut in cuts]
-    lines += [_beside(tiles[start : start + columns]) for start in range(0, len(tiles), columns)]
+    planes, *slices = figure_layout(labels, titled=bool(title)).rows
+    lines = [_beside([_tile(subject, cut, ()) for cut in planes])]
+    lines += [
+        _beside([_tile(subject, cut, [p for p in prompts if p.slice_index == cut.index]) for cut in row])
+        for row in slices
+    ]
     legend: list[Entry] = [(tissue.rgb, tissue.name) for tissue in present]
     width_px = max(line.width for line in lines)
     heading = [_text_line([(None, title)], width_px)] if title else []
     return _below([*heading, *lines, *_legend_lines(legend or [(None, "no voxel is labelled")], width_px)])
 
 
-def _plane_cuts(labels: LabelMap) -> list[_Cut]:
-    """The whole field of view in its three planes, each where it shows the most tissues, as large as a row allows."""
-    grid = labels.grid
-    whole = (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
-    views = sorted((view_across(grid, axis) for axis in range(3)), key=lambda view: view.plane)
-    at_one = [_Cut(view, _richest(labels, view.slice_axis), whole, 1.0) for view in views]
-    widths, heights = zip(*(cut.size_px for cut in at_one), strict=True)
-    scale = min((_WIDTH_PX - 2 * _GAP_PX) / sum(widths), _MOST_PLANES_PX / max(heights))
-    return [_Cut(cut.view, cut.index, whole, scale) for cut in at_one]
-
-
-def _slice_cuts(labels: LabelMap) -> tuple[list[_Cut], int]:
-    """Slices from the first to the last that is labelled, cropped to the labels with a margin, and how many make a row.
-
-    Narrow slices stand in longer rows, unless that makes them much smaller.
-    """
-    grid, axis = labels.grid, labels.grid.slice_axis
-    window = _labelled_window(labels)
-    view = view_across(grid, axis)
-    first, last = window[axis].start, window[axis].stop - 1
-    indices = np.unique(np.linspace(first, last, _SLICES).round().astype(int))
-    shown = tuple(_widened(part, grid.shape[n], grid.spacing_mm[n]) for n, part in enumerate(window))
-    window = (shown[0], shown[1], shown[2])
-    width, height = _Cut(view, first, window, 1.0).size_px
-    scales = {n: min((_WIDTH_PX - (n - 1) * _GAP_PX) / n / width, _MOST_SLICE_PX / height) for n in _COLUMNS}
-    columns = max(n for n in _COLUMNS if scales[n] >= _KEPT_SCALE * max(scales.values()))
-    return [_Cut(view, int(index), window, scales[columns]) for index in indices], columns
-
-
-def _labelled_window(labels: LabelMap) -> Window:
-    """The smallest box round all labels; the whole grid without any."""
-    parts = []
-    labelled = labels.values > 0
-    for axis, size in enumerate(labels.grid.shape):
-        found = np.flatnonzero(labelled.any(axis=plane_axes(axis)))
-        parts.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, size))
-    return parts[0], parts[1], parts[2]
-
-
-def _widened(part: slice, size: int, spacing_mm: float) -> slice:
-    margin = round(_MARGIN_MM / spacing_mm)
-    return slice(max(0, part.start - margin), min(size, part.stop + margin))
-
-
-def _richest(labels: LabelMap, axis: int) -> int:
-    """The index along an axis whose plane shows the largest parts of the most tissues; the middle without labels."""
-    planes = np.moveaxis(labels.values, axis, 0)
-    counts = [np.bincount(plane[plane > 0], minlength=labels.tissues.indices[-1] + 1) for plane in planes]
-    profiles = np.stack(counts)[:, list(labels.tissues.indices)]
-    if not profiles.any():
-        return labels.grid.shape[axis] // 2
-    return int((profiles / np.maximum(profiles.max(axis=0), 1)).sum(axis=1).argmax())
-
-
-def _tile(subject: _Subject, cut: _Cut, prompts: Sequence[Prompt]) -> Picture:
+def _tile(subject: _Subject, cut: Cut, prompts: Sequence[Prompt]) -> Picture:
     greys = slice_uint8(cut.plane(subject.volume.intensities), subject.greys)
     shown = Image.fromarray(greys).resize(cut.size_px, Image.Resampling.BICUBIC)
     canvas = np.repeat(np.asarray(shown, dtype=np.float32)[:, :, None], 3, axis=2)
@@ -224,31 +163,17 @@ def _edges(owner: NDArray[np.uint16]) -> NDArray[np.bool_]:
     return edge
 
 
-def _draw_prompt(draw: Any, prompt: Prompt, cut: _Cut, tissue: Tissue) -> None:
+def _draw_prompt(draw: Any, prompt: Prompt, cut: Cut, tissue: Tissue) -> None:
     if prompt.box is not None:
-        x0, y0, x1, y1 = prompt.box.xyxy
-        one, other = _tile_xy(cut, (x0 - 0.5, y0 - 0.5)), _tile_xy(cut, (x1 + 0.5, y1 + 0.5))
-        corners = [min(one[0], other[0]), min(one[1], other[1]), max(one[0], other[0]), max(one[1], other[1])]
-        draw.rectangle(corners, outline=tissue.rgb, width=1)
+        draw.rectangle(cut.tile_box(prompt.box.xyxy), outline=tissue.rgb, width=1)
     if prompt.points is not None:
         for xy, is_foreground in zip(prompt.points.xy, prompt.points.is_foreground, strict=True):
-            x, y = _tile_xy(cut, xy)
+            x, y = cut.tile_xy(xy)
             fill = tissue.rgb if is_foreground else _PAPER
             draw.ellipse([x - 3, y - 3, x + 3, y + 3], fill=fill, outline=_INK if is_foreground else tissue.rgb)
 
 
-def _tile_xy(cut: _Cut, xy: tuple[float, float]) -> tuple[float, float]:
-    """Where a point of the whole slice lies on a tile, in pixels."""
-    rows, columns = (cut.window[axis] for axis in plane_axes(cut.view.slice_axis))
-    inside = (xy[0] - columns.start, xy[1] - rows.start)
-    extent = (rows.stop - rows.start, columns.stop - columns.start)
-    shape = (extent[1], extent[0]) if cut.view.transposed else extent
-    x, y = cut.view.picture_xy(inside, shape)
-    width, height = cut.size_px
-    return (x + 0.5) * width / shape[1], (y + 0.5) * height / shape[0]
-
-
-def _draw_letters(draw: Any, cut: _Cut) -> None:
+def _draw_letters(draw: Any, cut: Cut) -> None:
     """Anatomical directions at three edges, and at the fourth which slice this is."""
     width, height = cut.size_px
     left, top, right, _ = cut.view.letters
@@ -278,14 +203,14 @@ def _entries_px(entries: Sequence[Entry]) -> float:
 
 def _text_line(entries: Sequence[Entry], width_px: int) -> Picture:
     """One line of texts, each behind a patch of its colour if it has one."""
-    line = Image.new("RGB", (width_px, _LINE_PX), _PAPER)
+    line = Image.new("RGB", (width_px, LINE_PX), _PAPER)
     draw = ImageDraw.Draw(line)
     x = 4.0
     for colour, text in entries:
         if colour is not None:
             draw.rectangle([x, 6, x + 14, 20], fill=colour)
             x += 20
-        draw.text((x, _LINE_PX / 2), text, fill=_INK, font=_font(), anchor="lm")
+        draw.text((x, LINE_PX / 2), text, fill=_INK, font=_font(), anchor="lm")
         x += float(_font().getlength(text)) + 24
     return line
 
@@ -296,21 +221,21 @@ def _font() -> Any:
 
 
 def _beside(tiles: Sequence[Picture]) -> Picture:
-    width = sum(tile.width + _GAP_PX for tile in tiles) - _GAP_PX
+    width = sum(tile.width + GAP_PX for tile in tiles) - GAP_PX
     row = Image.new("RGB", (width, max(tile.height for tile in tiles)), _PAPER)
     x = 0
     for tile in tiles:
         row.paste(tile, (x, 0))
-        x += tile.width + _GAP_PX
+        x += tile.width + GAP_PX
     return row
 
 
 def _below(rows: Sequence[Picture]) -> Picture:
     figure = Image.new(
-        "RGB", (max(row.width for row in rows), sum(row.height + _GAP_PX for row in rows) - _GAP_PX), _PAPER
+        "RGB", (max(row.width for row in rows), sum(row.height + GAP_PX for row in rows) - GAP_PX), _PAPER
     )
     y = 0
     for row in rows:
         figure.paste(row, (0, y))
-        y += row.height + _GAP_PX
+        y += row.height + GAP_PX
     return figure

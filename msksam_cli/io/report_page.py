@@ -14,35 +14,8 @@ from pathlib import Path
 
 from msksam_cli.io.atomic import write_text
 
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #5b6672; --line: #d5dae0; --paper: #ffffff;
-  --band: #f4f6f8; --doubt: #8a4b00; --doubt-paper: #fff4e0; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ebee; --soft: #a3adb8; --line: #3a424b; --paper: #14181c;
-  --band: #1d2329; --doubt: #ffc46b; --doubt-paper: #33270f; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 78rem; padding: 2rem 1.25rem 4rem; color: var(--ink); background: var(--paper);
-  font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", sans-serif; }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem; }
-h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem; padding-top: .75rem; border-top: 1px solid var(--line);
-  overflow-wrap: anywhere; }
-p.lead { margin: 0 0 1rem; color: var(--soft); }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1.25rem; margin: 1rem 0; }
-dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-.scroll { overflow-x: auto; margin: .75rem 0; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-caption { text-align: left; color: var(--soft); padding-bottom: .35rem; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-thead th { background: var(--band); white-space: nowrap; }
-tbody th { font-weight: 600; }
-td.number, th.number { text-align: right; white-space: nowrap; }
-ul.doubts { list-style: none; margin: .75rem 0; padding: 0; }
-ul.doubts li { background: var(--doubt-paper); border-left: .3rem solid var(--doubt); padding: .35rem .75rem;
-  margin: .3rem 0; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; border-radius: .3rem; }
-figcaption { color: var(--soft); font-size: .9rem; }
-nav ul { columns: 16rem; padding-left: 1.1rem; } a { color: inherit; }
-@media print { body { max-width: none; padding: 0; } section { break-inside: avoid; } }
-"""
+_STYLE = Path(__file__).with_suffix(".css")
+_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
@@ -97,41 +70,70 @@ def write_page(path: Path, page: Page) -> None:
 
 def page_html(page: Page) -> str:
     """The page as HTML; every text is escaped."""
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in page.facts)
     links = "".join(f'<li><a href="#s{n}">{escape(part.title)}</a></li>' for n, part in enumerate(page.sections, 1))
     sections = "\n".join(_section_html(number, section) for number, section in enumerate(page.sections, 1))
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(page.title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<header>\n"
-        f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n'
-        + (f"<dl>{facts}</dl>\n" if facts else "")
-        + "</header>\n"
+        f"{opening_html(page.title)}<header>\n"
+        f'<h1>{escape(page.title)}</h1>\n<p class="lead">{escape(page.lead)}</p>\n{facts_html(page.facts)}</header>\n'
         + (f'<nav aria-label="Sections"><ul>{links}</ul></nav>\n' if len(page.sections) > 2 else "")
         + f"<main>\n{sections}\n</main>\n</body>\n</html>\n"
     )
 
 
+def opening_html(title: str, style: str = "", policy: str = _POLICY) -> str:
+    """What stands before a page's own content.
+
+    Args:
+        title: of the page.
+        style: what it adds to the common style.
+        policy: what a browser lets the page do (Content Security Policy, W3C); nothing may ever come from elsewhere.
+    """
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{_STYLE.read_text(encoding='utf-8')}{style}</style>\n</head>\n<body>\n"
+    )
+
+
+def facts_html(facts: Sequence[tuple[str, str]]) -> str:
+    """Names and values as a list of definitions, "" without any."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    return f"<dl>{items}</dl>\n" if items else ""
+
+
 def _section_html(number: int, section: Section) -> str:
-    doubts = "".join(f"<li>{escape(text)}</li>" for text in section.doubts)
     parts = [
         f'<h2 id="s{number}-title">{escape(section.title)}</h2>',
-        f'<ul class="doubts">{doubts}</ul>' if doubts else "",
-        *(_picture_html(picture) for picture in section.pictures),
-        *(_table_html(table) for table in section.tables),
+        doubts_html(section.doubts),
+        *(picture_html(picture) for picture in section.pictures),
+        *(table_html(table) for table in section.tables),
     ]
     body = "\n".join(part for part in parts if part)
     return f'<section id="s{number}" aria-labelledby="s{number}-title">\n{body}\n</section>'
 
 
-def _picture_html(picture: Picture) -> str:
+def doubts_html(doubts: Sequence[str]) -> str:
+    """Sentences of doubt as a list, "" without any."""
+    items = "".join(f"<li>{escape(text)}</li>" for text in doubts)
+    return f'<ul class="doubts">{items}</ul>' if items else ""
+
+
+def picture_html(picture: Picture) -> str:
+    """A picture with its caption, decoded when it comes into view."""
+    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return f"<figure>{image_html(picture)}{caption}</figure>"
+
+
+def image_html(picture: Picture) -> str:
+    """The picture alone."""
     kind = "png" if picture.content.startswith(b"\x89PNG") else "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(picture.content).decode('ascii')}"
-    caption = f"<figcaption>{escape(picture.caption)}</figcaption>" if picture.caption else ""
-    return f'<figure><img src="{source}" alt="{escape(picture.description)}">{caption}</figure>'
+    return f'<img src="{source}" alt="{escape(picture.description)}" loading="lazy" decoding="async">'
 
 
-def _table_html(table: Table) -> str:
+def table_html(table: Table) -> str:
+    """A table that can be scrolled sideways where it is wider than the window."""
     numeric = [_is_numeric([row[column] for row in table.rows]) for column in range(len(table.columns))]
     classes = [' class="number"' if right else "" for right in numeric]
     head = "".join(

@@ -19,6 +19,7 @@ from msksam_cli.io.tables import read_tissue_table
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.regrid import reordered_labels
 from msksam_cli.pipeline.finetune_options import FinetuneOptions
+from msksam_cli.pipeline.review import without_rejected
 
 _MOST_TISSUES = 255
 _MOST_PROBLEMS = 20
@@ -72,10 +73,11 @@ def sound_cases(options: FinetuneOptions) -> CaseSet:
     """Check every case and split the subjects.
 
     Raises:
-        InputError: the folder holds no cases, or some cannot be used; all of them are named with their reasons.
+        InputError: the folder holds no cases, or some cannot be used; all of them are named with their reasons. Or
+            the review cannot be read.
         UsageError: a wanted tissue is unknown.
     """
-    folder = find_cases(options.cases)
+    folder = without_rejected(find_cases(options.cases), options.exclude)
     path = options.labels_table or folder.table
     table = read_tissue_table(path) if path else None
     wanted = table.select(options.tissues) if table else None

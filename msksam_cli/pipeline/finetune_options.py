@@ -44,6 +44,7 @@ class FinetuneOptions:
         cache: folder of embeddings, None for the user's own.
         use_cache: whether embeddings are kept on disk at all.
         overwrite: begin again, and replace what is there.
+        exclude: review.csv, whose rejected cases are left out, or a list of cases to leave out.
     """
 
     cases: Path
@@ -71,6 +72,7 @@ class FinetuneOptions:
     cache: Path | None = None
     use_cache: bool = True
     overwrite: bool = False
+    exclude: Path | None = None
 
     def __post_init__(self) -> None:
         if self.train not in PARTS:

@@ -1,111 +1,147 @@
-"""Build report.html from what a run folder holds: metrics.csv, qc.csv, figures and run.json."""
+"""Build report.html from what a run folder holds: tables, figures, prompts, labels and run.json."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from msksam_cli.errors import InputError
-from msksam_cli.io.figures import jpeg_from_png
-from msksam_cli.io.report_page import Page, Picture, Section, Table, write_page
-from msksam_cli.io.tables import read_csv, read_json
+from msksam_cli.core.cores import cores
+from msksam_cli.core.series import Series
+from msksam_cli.errors import EnvironmentFault, InputError
+from msksam_cli.io.atomic import write_text
+from msksam_cli.io.review_page import ReviewPage, review_html
+from msksam_cli.io.study import scan_study
+from msksam_cli.io.tables import read_json
+from msksam_cli.io.viewer_bundle import viewer_bundle
+from msksam_cli.pipeline.report_cases import RunFolder
+from msksam_cli.pipeline.report_risk import order_words
+from msksam_cli.pipeline.run_record import read_records
 
 REPORT_NAME = "report.html"
-FIGURES_FOLDER = "figures"
+VIEWER_CASES = 20
 
-Row = dict[str, str]
-
-_TISSUE_COLUMNS = {
-    "tissue": "tissue",
-    "side": "side",
-    "status": "status",
-    "reason": "reason",
-    "volume_mm3": "volume mm³",
-    "slices": "slices",
-    "mean_intensity": "mean intensity",
-    "thickness_mean_mm": "thickness mm",
-    "iou_prediction_mean": "IoU prediction",
-    "prior_dice": "Dice with prior",
-}
-_DIGITS = {"volume_mm3": 0, "mean_intensity": 1, "thickness_mean_mm": 2, "iou_prediction_mean": 2, "prior_dice": 2}
+_OVERLAYS_BYTES = 48_000_000
 
 
-def write_report(run_folder: Path) -> Path:
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of `msksam report`.
+
+    Attributes:
+        run_folder: output folder of a run.
+        images: the study that was segmented, for the volumes of NIfTI input, which a run folder does not keep.
+        viewer: whether the page carries the viewer; None for where it is installed.
+        viewer_cases: volumes that the page carries at most, of the first cases.
+    """
+
+    run_folder: Path
+    images: Path | None = None
+    viewer: bool | None = None
+    viewer_cases: int = VIEWER_CASES
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A report that was written: where, and what it carries."""
+
+    path: Path
+    cases: int
+    volumes: int
+    has_viewer: bool
+    megabytes: float
+
+
+def run_report(options: ReportOptions) -> WrittenReport:
+    """Write the report of a run again.
+
+    Raises:
+        InputError: the folder holds no metrics.csv, a table cannot be read, there is no such study, or the viewer is
+            asked for and has nothing to show.
+        EnvironmentFault: the viewer is asked for and not installed, or the file cannot be written.
+    """
+    if options.viewer and viewer_bundle() is None:
+        raise EnvironmentFault("the viewer is not installed", 'Run pip install "msksam[viewer]", or use --no-viewer')
+    series = scan_study(options.images).series if options.images else ()
+    count = 0 if options.viewer is False else options.viewer_cases
+    page = run_page(options.run_folder, series, count)
+    if options.viewer and page.viewer is None:
+        raise InputError("no case has a volume for the viewer", "Give the study with --images, or use --no-viewer")
+    path = _write(options.run_folder, page)
+    volumes = sum(case.preview is not None for case in page.cases)
+    return WrittenReport(path, len(page.cases), volumes, page.viewer is not None, path.stat().st_size / 1e6)
+
+
+def write_report(run_folder: Path, series: Sequence[Series] = ()) -> Path:
     """Write report.html into a run folder and return its path; equal inputs give equal bytes.
+
+    Args:
+        run_folder: of the run.
+        series: what was segmented, for the volumes of the viewer.
 
     Raises:
         InputError: the folder holds no metrics.csv or a table cannot be read.
         EnvironmentFault: the file cannot be written.
     """
-    path = run_folder / REPORT_NAME
-    write_page(path, run_page(run_folder))
-    return path
+    return _write(run_folder, run_page(run_folder, series))
 
 
-def run_page(run_folder: Path) -> Page:
-    """The page of a run: facts, a table over all cases, and a section per case with doubts, figure and tissues.
+def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int = VIEWER_CASES) -> ReviewPage:
+    """The page of a run; the viewer is in it where it is installed and a case has a volume.
 
     Raises:
         InputError: the folder holds no metrics.csv or a table cannot be read.
     """
     if not (run_folder / "metrics.csv").is_file():
         raise InputError(f"{run_folder.name!r} holds no metrics.csv", "Give the output folder of msksam segment")
-    metrics = read_csv(run_folder / "metrics.csv")
-    flags = read_csv(run_folder / "qc.csv") if (run_folder / "qc.csv").is_file() else []
-    record = read_json(run_folder / "run.json") if (run_folder / "run.json").is_file() else {}
-    cases = list(dict.fromkeys(row["case"] for row in metrics))
-    refused = _refused(record)
-    sections = [Section("Cases", doubts=refused, tables=(_overview(cases, metrics, flags),))]
-    sections += [_case_section(case, metrics, flags, run_folder / FIGURES_FOLDER) for case in cases]
-    facts = (*_facts(record), ("cases", str(len(cases))), ("not segmented", str(len(refused))))
-    lead = "Labels, measures and doubts of each case. For research; not a medical device."
-    return Page("Segmentation report", lead, facts, tuple(sections))
-
-
-def _overview(cases: Sequence[str], metrics: Sequence[Row], flags: Sequence[Row]) -> Table:
-    rows = []
-    for case in cases:
-        states = [row["status"] for row in metrics if row["case"] == case]
-        doubts = sum(flag["case"] == case for flag in flags)
-        counts = (str(states.count(state)) for state in ("complete", "cut_by_field_of_view", "empty", "failed"))
-        rows.append((case, str(len(states)), *counts, str(doubts)))
-    columns = ("case", "tissues", "complete", "cut by field of view", "empty", "failed", "doubts")
-    return Table(columns, tuple(rows), "Tissues of each case by status.")
-
-
-def _case_section(case: str, metrics: Sequence[Row], flags: Sequence[Row], figures: Path) -> Section:
-    rows = [row for row in metrics if row["case"] == case]
-    doubts = tuple(f"{_subject(flag)}: {flag['text']} ({flag['flag']})" for flag in flags if flag["case"] == case)
-    shown = [name for name in _TISSUE_COLUMNS if name == "tissue" or any(row.get(name) for row in rows)]
-    table = Table(
-        tuple(_TISSUE_COLUMNS[name] for name in shown),
-        tuple(tuple(_cell(name, row.get(name, "")) for name in shown) for row in rows),
-        "Tissues. The IoU prediction is the network's own guess, not a probability.",
+    run = RunFolder.of(run_folder, series)
+    order = sorted(run.cases, key=lambda case: run.risks[case].key)
+    bundle = viewer_bundle() if viewer_cases else None
+    previews, notes = run.previews(order, viewer_cases) if bundle else ({}, [])
+    most_bytes = _OVERLAYS_BYTES // max(len(order), 1)
+    with ThreadPoolExecutor(cores()) as pool:
+        shown = list(pool.map(lambda case: run.review_case(case, previews.get(case), most_bytes), order))
+    records = _run_records(run_folder)
+    refused = tuple(reason for record in records for reason in _refused(record))
+    held = f"The viewer holds {len(previews)} volumes, of the first cases that have one. " if previews else ""
+    return ReviewPage(
+        title="Segmentation report",
+        lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. {held}"
+        "For research; not a medical device.",
+        facts=_facts(records[0] if records else {}),
+        run_id=_run_id(run_folder),
+        refused=refused,
+        order=order_words(list(run.risks.values())),
+        columns=run.columns,
+        cases=tuple(case for case, _ in shown),
+        tissues=run.tissues,
+        viewer=bundle if previews else None,
+        notes=(*notes, *(problem for _, problem in shown if problem)),
     )
-    figure = figures / f"{case}.png"
-    pictures = (_picture(figure, case, rows),) if figure.is_file() else ()
-    return Section(case, doubts=doubts, pictures=pictures, tables=(table,))
 
 
-def _picture(path: Path, case: str, rows: Sequence[Row]) -> Picture:
-    found = [row["tissue"] for row in rows if row["voxels"]]
-    text = f"Slices of {case} with outlines of {', '.join(found) or 'no tissue'}"
-    caption = "Radiological view: R and A stand at the patient's right and front. Colours as in the line below."
-    return Picture(jpeg_from_png(path.read_bytes()), text, caption)
+def _write(run_folder: Path, page: ReviewPage) -> Path:
+    path = run_folder / REPORT_NAME
+    write_text(path, review_html(page))
+    return path
 
 
-def _subject(flag: Row) -> str:
-    return "Whole case" if flag["tissue"] == "all" else flag["tissue"]
+def _run_id(run_folder: Path) -> str:
+    """A name for the decisions on this run: of its folder and of what was asked, not of its results."""
+    setups = sorted({record.setup_sha256 for record in read_records(run_folder)})
+    return hashlib.sha256("\n".join((run_folder.resolve().name, *setups)).encode()).hexdigest()[:16]
 
 
-def _cell(name: str, text: str) -> str:
-    return f"{float(text):.{_DIGITS[name]}f}" if text and name in _DIGITS else text.replace("_", " ")
+def _run_records(run_folder: Path) -> list[Mapping[str, object]]:
+    """run.json, or those of all shards."""
+    paths = sorted(run_folder.glob("run.json")) or sorted(run_folder.glob("run-*-of-*.json"))
+    return [record for record in map(read_json, paths) if isinstance(record, dict)]
 
 
-def _facts(record: object) -> tuple[tuple[str, str], ...]:
-    """Plain values of the run record and its options."""
-    if not isinstance(record, dict):
-        return ()
+def _facts(record: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    """Plain values of a run record and its options."""
     options = record.get("options", {})
     plain = {"version": record.get("msksam"), **(options if isinstance(options, dict) else {})}
     return tuple(
@@ -115,11 +151,11 @@ def _facts(record: object) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _refused(record: object) -> tuple[str, ...]:
-    """Inputs the run record says were refused, with the reason."""
-    listed = record.get("refused", []) if isinstance(record, dict) else []
+def _refused(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Inputs a run record says were refused, with the reason."""
+    listed = record.get("refused", [])
     return tuple(
         f"{item.get('case') or item.get('file') or 'input'}: {item['reason']}"
-        for item in listed
+        for item in (listed if isinstance(listed, list) else [])
         if isinstance(item, dict) and item.get("reason")
     )

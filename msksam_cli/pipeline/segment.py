@@ -42,7 +42,9 @@ from msksam_cli.pipeline.maps import CaseMap, MapSource, map_files, map_source, 
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.quality import quality_model, slice_rows
-from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
+from msksam_cli.pipeline.report import write_report
+from msksam_cli.pipeline.report_cases import FIGURES_FOLDER
+from msksam_cli.pipeline.review import chosen_cases
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
     forget_case,
@@ -142,7 +144,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     scan = replace(scan, series=timed_series(scan.series, options.maps))
     maps = map_source(options.maps, scan.series)
     part, parts = options.shard
-    cases = first_echoes(scan.series)[part - 1 :: parts]
+    cases = chosen_cases(first_echoes(scan.series), options.only)[part - 1 :: parts]
     source = prompt_source(options)
     folder = options.output_folder
     if options.dry_run:
@@ -153,7 +155,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     setup = _setup(options, source)
     quality = quality_model(options.model, setup.model)
     job = _Job(folder, options, source, setup, quality, _plain_setup(options, source, setup, quality), maps)
-    _prepare_folder(folder, job.setup_sha256, options.overwrite)
+    _prepare_folder(folder, job.setup_sha256, options.overwrite, {one.case for one in cases} if options.only else None)
     write_tables(folder, source.tissues)
     outcomes: list[SeriesOutcome] = []
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
@@ -161,7 +163,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         write_tables(folder, source.tissues)
     run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
     _write_run(run, job.plain, options.shard)
-    write_report(folder)
+    write_report(folder, scan.series)
     return run
 
 
@@ -412,8 +414,11 @@ def _plain_setup(
     }
 
 
-def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
-    """Clear what a killed run left; refuse a folder with labels made another way, so that none is lost unasked."""
+def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool, only: set[str] | None) -> None:
+    """Clear what a killed run left; refuse a folder with labels made another way, so that none is lost unasked.
+
+    With `only` no labels of other cases are ever replaced.
+    """
     if not folder.is_dir():
         return
     clean_temporaries(folder)
@@ -422,6 +427,11 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
         raise UsageError(
             f"the output folder holds {len(others)} cases segmented with other options, tissues or model",
             "Choose another folder with -o, or replace them with --overwrite",
+        )
+    if only is not None and (spared := set(others) - only):
+        raise UsageError(
+            f"the output folder holds {len(spared)} cases segmented with other options that --only does not name",
+            "Choose another folder with -o",
         )
     for case in others:
         forget_case(folder, case, (*_case_files(case), *map_files(case)))
@@ -435,6 +445,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
     refused = {refusal.where: refusal.reason for refusal in run.scan.refused} | failed
     first = {series.case for series in first_echoes(run.scan.series)}
     others = [series for series in run.scan.series if series.case not in first]
+    unnamed = first - {outcome.case for outcome in run.outcomes} if parts == 1 else set()
     files = [
         replace(file, state="refused", reason=failed[file.case]) if file.case in failed else file
         for file in run.scan.files
@@ -463,7 +474,8 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
         "skipped": [
             {"case": one.case, "reason": "a map, not an image" if one.is_map else "its first echo's labels are its own"}
             for one in others
-        ],
+        ]
+        + [{"case": case, "reason": "not named by --only"} for case in sorted(unnamed)],
         "files": file_records(files),
     }
     write_json(run.folder / ("run.json" if parts == 1 else f"run-{part}-of-{parts}.json"), content)

@@ -43,6 +43,7 @@ class SegmentOptions:
         min_slices: volumes with fewer slices are skipped.
         use_form: NIfTI transform to trust where sform and qform disagree.
         maps: where quantitative maps come from and how they are fitted.
+        only: review.csv, of which the cases to edit or rejected are segmented, or a list of cases; None for all.
     """
 
     study: Path
@@ -67,6 +68,7 @@ class SegmentOptions:
     min_slices: int = DEFAULT_MIN_SLICES
     use_form: FormChoice = ""
     maps: MapOptions = field(default_factory=MapOptions)
+    only: Path | None = None
 
     def __post_init__(self) -> None:
         part, parts = self.shard

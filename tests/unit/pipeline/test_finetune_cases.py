@@ -179,3 +179,13 @@ def _sound_files(folder):
     folder.add("b")
     found = _sound(folder)
     return [case.files for case in (*found.training, *found.validation) if case.files.name == "a"]
+
+
+def test_cases_a_review_rejects_are_not_even_looked_at(folder, tmp_path):
+    folder.add("a").add("b").add("c").add("empty", values=())
+    review = tmp_path / "review.csv"
+    review.write_text("case,decision\nempty,reject\nb,accept\n")
+    found = _sound(folder, exclude=review)
+    assert sorted(case.files.name for case in (*found.training, *found.validation)) == ["a", "b", "c"]
+    with pytest.raises(InputError, match="empty: no voxel is labelled"):
+        _sound(folder)

@@ -566,3 +566,30 @@ def test_outputs_inside_the_study_are_not_taken_for_input_by_the_next_run(small_
         assert cases_of(run) == ["a"]
     shutil.rmtree(small_study.images / "results" / "records")  # as a run killed during its first case leaves it
     assert cases_of(segment(output=small_study.images / "other")) == ["a"]
+
+
+def test_only_the_cases_of_a_review_are_segmented_and_the_others_stand_in_the_record(small_study, segment, tmp_path):
+    for name in ("a", "b", "c"):
+        small_study.add(name)
+    review = tmp_path / "review.csv"
+    review.write_text("case,decision,note\na,accept,\nb,edit,\nc,reject,\n")
+    run = segment(only=review)
+    assert states_of(run) == [("b", "made"), ("c", "made")]
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["skipped"] == [{"case": "a", "reason": "not named by --only"}]
+    assert segment(only=review, dry_run=True).planned[0].startswith("b: ")
+
+
+def test_only_never_replaces_labels_of_other_cases(small_study, segment, tmp_path):
+    small_study.add("a")
+    small_study.add("b")
+    segment()
+    before = contents(tmp_path / "out", "labels/*.nii.gz")
+    only = tmp_path / "cases.txt"
+    only.write_text("b\n")
+    with pytest.raises(UsageError, match="1 cases segmented with other options that --only does not name"):
+        segment(only=only, prompt_kind="point", overwrite=True)
+    assert contents(tmp_path / "out", "labels/*.nii.gz") == before
+    run = segment(only=only, overwrite=True)
+    assert states_of(run) == [("b", "made")]
+    assert 'data-case="a"' in (tmp_path / "out" / "report.html").read_text()

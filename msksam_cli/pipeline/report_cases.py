@@ -1,0 +1,208 @@
+"""The cases of a run folder as its report shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from msksam_cli.core.series import Series
+from msksam_cli.core.tissues import TissueTable, default_table
+from msksam_cli.core.volume import LabelMap
+from msksam_cli.errors import InputError
+from msksam_cli.io.figure_layout import Mark, figure_layout, prompt_marks
+from msksam_cli.io.figures import jpeg_from_png, png_size_px
+from msksam_cli.io.nifti import read_label_map, read_volume
+from msksam_cli.io.preview import Preview, preview
+from msksam_cli.io.prompt_files import read_prompts
+from msksam_cli.io.report_page import Picture, Table
+from msksam_cli.io.review_page import Overlay, ReviewCase, Size
+from msksam_cli.io.study import read_series
+from msksam_cli.io.tables import read_csv, read_tissue_table
+from msksam_cli.io.weights import file_sha256
+from msksam_cli.measure.qc import WHOLE_CASE
+from msksam_cli.pipeline.report_risk import EXPECTED_DICE, MILD, Risk, case_risk
+
+FIGURES_FOLDER = "figures"
+
+Row = dict[str, str]
+
+_ROUNDED_PX = 6  # a pixel for each tile of a row
+_MAPS = {"thickness": "Thickness map", "map": "Quantitative map"}
+_TISSUE_COLUMNS = {
+    "tissue": "tissue",
+    "side": "side",
+    "status": "status",
+    "reason": "reason",
+    "volume_mm3": "volume mm³",
+    "slices": "slices",
+    "mean_intensity": "mean intensity",
+    "thickness_mean_mm": "thickness mm",
+    "iou_prediction_mean": "IoU prediction",
+    "prior_dice": "Dice with prior",
+    EXPECTED_DICE: "expected Dice",
+}
+_DIGITS = {
+    "volume_mm3": 0,
+    "mean_intensity": 1,
+    "thickness_mean_mm": 2,
+    "iou_prediction_mean": 2,
+    "prior_dice": 2,
+    EXPECTED_DICE: 2,
+}
+_STATUSES = ("complete", "cut_by_field_of_view", "empty", "failed")
+
+
+@dataclass(frozen=True, eq=False)
+class RunFolder:
+    """What a run folder holds, by case."""
+
+    folder: Path
+    metrics: Mapping[str, list[Row]]
+    flags: Mapping[str, list[Row]]
+    risks: Mapping[str, Risk]
+    tissues: TissueTable
+    series: Mapping[str, Series]
+
+    @classmethod
+    def of(cls, folder: Path, series: Sequence[Series]) -> RunFolder:
+        """Read the tables of a run."""
+        metrics = _by_case(read_csv(folder / "metrics.csv"))
+        flags = _by_case(read_csv(folder / "qc.csv") if (folder / "qc.csv").is_file() else [])
+        risks = {case: case_risk(rows, flags.get(case, [])) for case, rows in metrics.items()}
+        table = folder / "labels.tsv"
+        values = {int(row["label"]) for rows in metrics.values() for row in rows if row.get("label")}
+        tissues = read_tissue_table(table) if table.is_file() else default_table(values)
+        return cls(folder, metrics, flags, risks, tissues, {one.case: one for one in series})
+
+    @property
+    def cases(self) -> list[str]:
+        """Names in the order of the tables."""
+        return list(self.metrics)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the overview, after the case."""
+        expected = ("expected Dice",) if any(risk.expected_dice is not None for risk in self.risks.values()) else ()
+        statuses = (status.replace("_", " ") for status in _STATUSES)
+        return (*expected, "tissues", *statuses, "doubts", "lowest IoU prediction")
+
+    def review_case(self, case: str, shown: Preview | None, most_bytes: int) -> tuple[ReviewCase, str]:
+        """The case as the page shows it, and what is wrong with its files, "" for nothing."""
+        rows, flags, risk = self.metrics[case], self.flags.get(case, []), self.risks[case]
+        overlay, problem = self._overlay(case, rows, most_bytes)
+        labels = self._labels_path(case)
+        found = ReviewCase(
+            name=case,
+            rank=risk.words,
+            cells=self._cells(rows, flags, risk),
+            statuses=tuple(dict.fromkeys(row["status"] for row in rows)),
+            flags=tuple(dict.fromkeys(flag["flag"] for flag in flags)),
+            doubts=tuple(_sentence(flag) for flag in flags if flag["flag"] not in MILD),
+            remarks=tuple(_sentence(flag) for flag in flags if flag["flag"] in MILD),
+            overlay=overlay,
+            maps=tuple(self._maps(case)),
+            tables=(_tissue_table(rows),),
+            preview=shown,
+            labels_sha256=file_sha256(labels) if labels.is_file() else "",
+        )
+        return found, problem
+
+    def previews(self, order: Sequence[str], most: int) -> tuple[dict[str, Preview], list[str]]:
+        """Volumes for the viewer of the first cases that have one, and why others are not among them."""
+        found: dict[str, Preview] = {}
+        problems: list[str] = []
+        for case in order:
+            if len(found) == most or not self._labels_path(case).is_file():
+                continue
+            try:
+                shown = self._preview(case)
+            except InputError as error:
+                problems.append(f"{case} is not in the viewer: {error.message}")
+                continue
+            if shown:
+                found[case] = shown
+        return found, problems
+
+    def _preview(self, case: str) -> Preview | None:
+        kept = self.folder / "images" / f"{case}.nii.gz"
+        if kept.is_file():
+            volume, _ = read_volume(kept)
+        elif case in self.series:
+            volume, _ = read_series(self.series[case])
+        else:
+            return None
+        return preview(volume, read_label_map(self._labels_path(case), self.tissues), self.tissues)
+
+    def _labels_path(self, case: str) -> Path:
+        return self.folder / "labels" / f"{case}.nii.gz"
+
+    def _cells(self, rows: Sequence[Row], flags: Sequence[Row], risk: Risk) -> tuple[str, ...]:
+        states = [row["status"] for row in rows]
+        counts = (str(states.count(state)) for state in _STATUSES)
+        expected = (_number(risk.expected_dice),) if "expected Dice" in self.columns else ()
+        return (*expected, str(len(states)), *counts, str(len(flags)), _number(risk.lowest_iou))
+
+    def _overlay(self, case: str, rows: Sequence[Row], most_bytes: int) -> tuple[Overlay | None, str]:
+        path = self.folder / FIGURES_FOLDER / f"{case}.png"
+        if not path.is_file():
+            return None, ""
+        content = path.read_bytes()
+        size = Size(*png_size_px(content))
+        tissues = [row["tissue"] for row in rows if row["voxels"]]
+        text = f"Slices of {case} with outlines of {', '.join(tissues) or 'no tissue'}"
+        caption = "Radiological view: R and A stand at the patient's right and front. Colours as in the line below."
+        problem = ""
+        marks: tuple[Mark, ...] = ()
+        try:
+            marks = self._marks(case, size)
+        except InputError as error:
+            problem = f"{case}: no prompts are drawn: {error.message}"
+        return Overlay(Picture(jpeg_from_png(content, most_bytes), text, caption), size, marks), problem
+
+    def _marks(self, case: str, size: Size) -> tuple[Mark, ...]:
+        """Prompts in pixels of the figure; none where labels or prompts are missing."""
+        prompts = self.folder / "prompts" / f"{case}.json"
+        if not (prompts.is_file() and self._labels_path(case).is_file()):
+            return ()
+        labels: LabelMap = read_label_map(self._labels_path(case), self.tissues)
+        layout = figure_layout(labels, titled=True)
+        if abs(layout.width_px - size.width_px) > _ROUNDED_PX or layout.bottom_px > size.height_px + _ROUNDED_PX:
+            raise InputError("the labels are not those of the figure any more")
+        return prompt_marks(layout, read_prompts(prompts, labels.grid, self.tissues))
+
+    def _maps(self, case: str) -> Iterable[Picture]:
+        for kind, words in _MAPS.items():
+            name = f"{case}-{kind}"
+            path = self.folder / FIGURES_FOLDER / f"{name}.png"
+            if name not in self.metrics and path.is_file():
+                yield Picture(jpeg_from_png(path.read_bytes()), f"{words} of {case}", words)
+
+
+def _by_case(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row["case"], []).append(row)
+    return found
+
+
+def _tissue_table(rows: Sequence[Row]) -> Table:
+    shown = [name for name in _TISSUE_COLUMNS if name == "tissue" or any(row.get(name) for row in rows)]
+    return Table(
+        tuple(_TISSUE_COLUMNS[name] for name in shown),
+        tuple(tuple(_cell(name, row.get(name, "")) for name in shown) for row in rows),
+        "Tissues. The IoU prediction is the network's own guess, not a probability.",
+    )
+
+
+def _sentence(flag: Row) -> str:
+    subject = "Whole case" if flag["tissue"] == WHOLE_CASE else flag["tissue"]
+    return f"{subject}: {flag['text']} ({flag['flag']})"
+
+
+def _cell(name: str, text: str) -> str:
+    return f"{float(text):.{_DIGITS[name]}f}" if text and name in _DIGITS else text.replace("_", " ")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
