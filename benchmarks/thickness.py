@@ -20,7 +20,6 @@ import numpy as np
 import SimpleITK
 from machine import machine_text
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from truth_sets import DATA
@@ -30,6 +29,7 @@ from msksam_cli.core.terminology import TISSUES
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.nifti import read_label_map
+from msksam_cli.io.thickness_figure import Surface, thickness_png
 from msksam_cli.measure.isosurface import box_around
 from msksam_cli.measure.thickness import Thickness, cartilage_thickness, thickness_over_bone
 
@@ -248,50 +248,6 @@ def knee_rows(labels: LabelMap) -> Iterator[tuple[str, Thickness]]:
         yield f"| {' | '.join(cells)} |", ours
 
 
-def draw(path: Path, measured: list[Thickness], limits_mm: tuple[float, float] = (0.0, 4.0)) -> None:
-    """The thickness over the bones: femur from below and from behind, tibia from above, patella from behind."""
-    views = [
-        ("femur from below", measured[:1], (0, 1), 2, -1),
-        ("femur from behind", measured[:1], (0, 2), 1, -1),
-        ("tibia from above", measured[1:3], (0, 1), 2, 1),
-        ("patella from behind", measured[3:], (0, 2), 1, -1),
-    ]
-    side, scale = 460, 5.0
-    page = Image.new("RGB", (side * len(views), side + 40), "white")
-    pen = ImageDraw.Draw(page)
-    for number, (title, parts, plane, depth, sign) in enumerate(views):
-        points = np.concatenate([part.points_mm for part in parts])
-        values = np.concatenate([part.values_mm for part in parts])
-        flat = points[:, plane]
-        middle = (flat.min(axis=0) + flat.max(axis=0)) / 2
-        where = (flat - middle) * scale * (1, -1) + (side * number + side / 2, side / 2 + 20)
-        for index in np.argsort(sign * points[:, depth]):
-            x, y = where[index]
-            pen.rectangle((x - 1.5, y - 1.5, x + 1.5, y + 1.5), fill=colour(values[index], limits_mm))
-        pen.text((side * number + 10, 6), title, fill="black", font_size=18)
-    for value in np.linspace(*limits_mm, 200):
-        x = 20 + 400 * (value - limits_mm[0]) / (limits_mm[1] - limits_mm[0])
-        pen.rectangle((x, side + 8, x + 3, side + 22), fill=colour(value, limits_mm))
-    pen.text(
-        (430, side + 4),
-        f"{limits_mm[0]:g} to {limits_mm[1]:g} mm; white: bare bone inside the plate",
-        fill="black",
-        font_size=16,
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path, optimize=True)
-
-
-def colour(value_mm: float, limits_mm: tuple[float, float]) -> tuple[int, int, int]:
-    """Dark blue for thin, green, then yellow for thick; white for none."""
-    if value_mm == 0:
-        return 255, 255, 255
-    stops = np.array([(40, 20, 90), (40, 90, 150), (50, 160, 130), (150, 205, 70), (250, 230, 60)])
-    place = np.clip((value_mm - limits_mm[0]) / (limits_mm[1] - limits_mm[0]), 0, 1) * (len(stops) - 1)
-    red, green, blue = (np.interp(place, range(len(stops)), stops[:, channel]) for channel in range(3))
-    return int(red), int(green), int(blue)
-
-
 def report(rows: Sequence[str], made: Sequence[Trial]) -> str:
     """The page of results."""
     lines = [
@@ -351,7 +307,8 @@ def main() -> None:
     results = Path(sys.argv[1] if len(sys.argv) > 1 else "benchmarks/results")
     data = Path(sys.argv[2]) if len(sys.argv) > 2 else DATA
     rows, measured = zip(*knee_rows(read_knee(data)), strict=True)
-    draw(results / "thickness.png", list(measured))
+    surfaces = [Surface(name, one.points_mm, one.values_mm) for name, one in zip(KNEE, measured, strict=False)]
+    (results / "thickness.png").write_bytes(thickness_png(surfaces))
     made = []
     for trial in trials():
         made.append(trial)

@@ -15,13 +15,14 @@ from msksam_cli.errors import InputError, MsksamError, UsageError
 from msksam_cli.io.nifti import read_labels, read_map, read_volume, write_volume
 from msksam_cli.io.tables import aligned_text, write_csv
 from msksam_cli.measure.map_values import map_values
-from msksam_cli.measure.morphometry import METRICS_COLUMNS, Status, TissueMeasure, measure_tissues
+from msksam_cli.measure.morphometry import METRICS_COLUMNS, TissueMeasure, measure_tissues
 from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS, Images, ShapeMeasure, measure_shapes, thicknesses_of
 from msksam_cli.measure.thickness import thickness_map
 from msksam_cli.pipeline.case_matching import Unusable, case_name, label_volumes, volumes_by_case
 from msksam_cli.pipeline.label_matching import tissue_table
 from msksam_cli.pipeline.map_options import DEFAULT_UNIT
 from msksam_cli.pipeline.maps import map_volumes
+from msksam_cli.pipeline.measured_case import cut_notes
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,7 @@ def _measure_case(
             raise InputError(f"{len(files.on_map)} maps have the case's name", "Give one map for each case")
         values = map_values(label_map, read_map(files.on_map[0], options.map_unit))
         tissues = tuple(replace(one, on_map=values.get(one.label, one.on_map)) for one in tissues)
-    cut = {measure.label: "cut by the field of view" for measure in tissues if measure.status is Status.CUT}
-    shapes = measure_shapes(label_map, thicknesses, Images(image, fat, water), notes=cut)
+    shapes = measure_shapes(label_map, thicknesses, Images(image, fat, water), notes=cut_notes(tissues))
     if options.thickness_maps and options.output is not None:
         cartilages = {index: thickness for index, thickness in thicknesses.items() if thickness.axis is None}
         volume = Volume(thickness_map(label_map, cartilages), label_map.grid)

@@ -28,6 +28,7 @@ from msksam_cli.io.tables import (
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.morphometry import METRICS_COLUMNS
 from msksam_cli.measure.qc import QC_COLUMNS
+from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS
 from msksam_cli.pipeline.quality import SLICE_COLUMNS
 
 RECORDS_FOLDER = "records"
@@ -45,6 +46,7 @@ class CaseRecord:
         metrics: rows of metrics.csv.
         flags: rows of qc.csv.
         slices: rows of slices.csv.
+        shapes: rows of morphometry.csv.
         fit: how the atlas lay, empty without one.
         seconds: stage → seconds.
         slices_encoded: slices whose embedding was computed.
@@ -60,6 +62,7 @@ class CaseRecord:
     metrics: Sequence[Mapping[str, object]]
     flags: Sequence[Mapping[str, object]]
     slices: Sequence[Mapping[str, object]] = field(default_factory=list)
+    shapes: Sequence[Mapping[str, object]] = field(default_factory=list)
     fit: Mapping[str, object] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     slices_encoded: int = 0
@@ -122,7 +125,7 @@ def is_done(record: CaseRecord | None, run_folder: Path, setup: str, inputs: str
 
 
 def write_tables(run_folder: Path, tissues: TissueTable) -> None:
-    """Rebuild metrics.csv, qc.csv and slices.csv from all records, and the label tables.
+    """Rebuild metrics.csv, morphometry.csv, qc.csv and slices.csv from all records, and the label tables.
 
     Args:
         run_folder: of the run.
@@ -137,6 +140,7 @@ def write_tables(run_folder: Path, tissues: TissueTable) -> None:
         write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in found for row in record.metrics])
         write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in found for row in record.flags])
         write_csv(run_folder / "slices.csv", SLICE_COLUMNS, [row for record in found for row in record.slices])
+        write_csv(run_folder / "morphometry.csv", MORPHOMETRY_COLUMNS, [row for r in found for row in r.shapes])
     asked = {row["tissue"] for record in records or () for row in record.metrics}
     tissues = TissueTable(tuple(tissue for tissue in tissues if tissue.name in asked)) if asked else tissues
     write_tissue_table(run_folder / "labels.tsv", tissues)

@@ -17,11 +17,10 @@ from msksam_cli import __version__
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.cores import cores
 from msksam_cli.core.series import Series, StudyScan
-from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
 from msksam_cli.errors import AtlasError, EnvironmentFault, InputError, MsksamError, UsageError
-from msksam_cli.io.atomic import clean_temporaries
+from msksam_cli.io.atomic import clean_temporaries, write_atomic
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.figures import write_overlay
 from msksam_cli.io.nifti import NiftiForm, write_label_map, write_volume
@@ -30,18 +29,18 @@ from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
 from msksam_cli.io.tables import write_json
+from msksam_cli.io.thickness_figure import Surface, thickness_png
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.expected_dice import QualityModel
-from msksam_cli.measure.morphometry import Provenance, measure_tissues
-from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.maps import CaseMap, MapSource, map_files, map_source, timed_series, write_case_map
+from msksam_cli.pipeline.measured_case import measured_case, refuse_doubts
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
-from msksam_cli.pipeline.quality import quality_model, slice_rows
+from msksam_cli.pipeline.quality import quality_model
 from msksam_cli.pipeline.report import write_report
 from msksam_cli.pipeline.report_cases import FIGURES_FOLDER
 from msksam_cli.pipeline.review import chosen_cases
@@ -58,8 +57,6 @@ from msksam_cli.pipeline.run_record import (
 from msksam_cli.pipeline.scan import ScanOptions, file_records, nothing_usable, run_scan
 from msksam_cli.pipeline.segment_case import Segmentation, Setup, Tally, segment_with_atlas, segment_with_prompts
 from msksam_cli.pipeline.segment_options import SegmentOptions
-
-_STRICT_FLAGS = ("atlas_fit_low", "laterality_doubtful", "level_doubtful", "position_doubtful")
 
 
 @dataclass(frozen=True)
@@ -238,36 +235,20 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
     with tally.timed("map"):
         on_map = job.maps.of_case(series, volume)
     with tally.timed("measure"):
-        agreement = prior_agreement(segmentation.labels, placed, wanted.indices) if placed else {}
-        slices, expected = slice_rows(series.case, segmentation.signals, job.quality)
-        flags = quality_flags(
-            segmentation.labels,
-            placed,
-            agreement,
-            volume_side=volume.side,
-            wanted=wanted.indices,
-            expected_dice=expected,
-        )
-        _refuse_doubts(flags, job.options.strict)
-        measures = measure_tissues(
-            segmentation.labels,
-            volume,
-            placed.visible_fraction if placed else None,
-            _provenance(segmentation, wanted, agreement, expected),
-            volume.side or (placed.side if placed else ""),
-        )
-        values = on_map.values(segmentation.labels)
-        measures = tuple(replace(one, on_map=values[one.label]) if one.label in values else one for one in measures)
+        found = measured_case(series.case, volume, segmentation, wanted, quality=job.quality, on_map=on_map)
+        if job.options.strict:
+            refuse_doubts(found.flags)
     with tally.timed("write"):
-        outputs = _write_case(_CaseFiles(series, volume, form, segmentation, choice, on_map), job)
+        outputs = _write_case(_CaseFiles(series, volume, form, segmentation, choice, on_map, found.surfaces), job)
     return CaseRecord(
         case=series.case,
         setup_sha256=job.setup_sha256,
         input_sha256=inputs,
         outputs=outputs,
-        metrics=[measure.row(series.case) for measure in measures],
-        flags=[flag.row(series.case) for flag in flags],
-        slices=slices,
+        metrics=[measure.row(series.case) for measure in found.tissues],
+        flags=[flag.row(series.case) for flag in found.flags],
+        slices=found.slices,
+        shapes=[shape.row(series.case) for shape in found.shapes],
         fit=_fit(placed, choice) if placed and choice else {},
         seconds={stage: round(seconds, 3) for stage, seconds in tally.seconds.items()},
         slices_encoded=tally.slices_encoded,
@@ -280,12 +261,6 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
 def _fit(placed: PlacedAtlas, choice: AtlasChoice) -> dict[str, object]:
     """How the atlas lies and why it was taken, as plain values."""
     return {**asdict(placed.fit), "atlas": placed.atlas_name, "atlas_reason": choice.reason, "side": placed.side}
-
-
-def _refuse_doubts(flags: Sequence[Flag], strict: bool) -> None:
-    doubts = [flag.text for flag in flags if flag.flag in _STRICT_FLAGS]
-    if strict and doubts:
-        raise AtlasError(f"refused by --strict: {'; '.join(doubts)}", "Look at the case without --strict")
 
 
 @dataclass(frozen=True, eq=False)
@@ -307,24 +282,6 @@ def _segmentation(case: _Case, job: _Job) -> Segmentation:
     return segment_with_prompts(case.volume, prompts, job.setup, tally=tally)
 
 
-def _provenance(
-    segmentation: Segmentation,
-    tissues: TissueTable,
-    agreement: Mapping[int, PriorAgreement],
-    expected: Mapping[int, float],
-) -> dict[int, Provenance]:
-    seconds = sum(segmentation.tally.seconds.values()) / max(len(tissues), 1)
-    return {
-        tissue.index: Provenance(
-            iou_prediction_mean=segmentation.mean_iou_prediction(tissue.index),
-            prior_dice=agreement[tissue.index].dice if tissue.index in agreement else None,
-            expected_dice=expected.get(tissue.index),
-            seconds=round(seconds, 3),
-        )
-        for tissue in tissues
-    }
-
-
 @dataclass(frozen=True, eq=False)
 class _CaseFiles:
     """What is written of a case."""
@@ -335,6 +292,7 @@ class _CaseFiles:
     segmentation: Segmentation
     choice: AtlasChoice | None
     on_map: CaseMap
+    surfaces: tuple[Surface, ...]
 
 
 def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
@@ -348,7 +306,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         "atlas_sha256": placed.atlas_sha256 if placed else "",
         "atlas_reason": case.choice.reason if case.choice else "",
     }
-    labels, prompts, figure, image = _case_files(name)
+    labels, prompts, figure, image, thickness = _case_files(name)
     write_label_map(job.folder / labels, done.labels, case.form)
     write_prompts(
         job.folder / prompts,
@@ -360,15 +318,26 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
     )
     write_overlay(job.folder / figure, case.volume, done.labels, title=name)
     written = [labels, prompts, figure, *write_case_map(job.folder, name, case.on_map, case.form)]
+    if case.surfaces:
+        content = thickness_png(case.surfaces)
+        write_atomic(job.folder / thickness, lambda stream: stream.write(content))
+        written.append(thickness)
     if case.series.kind == "dicom":
         write_volume(job.folder / image, case.volume, case.form)
         written.append(image)
     return {path: file_sha256(job.folder / path) for path in written}
 
 
-def _case_files(case: str) -> tuple[str, str, str, str]:
-    """Labels, prompts, figure and image of a case below the run folder."""
-    return f"labels/{case}.nii.gz", f"prompts/{case}.json", f"{FIGURES_FOLDER}/{case}.png", f"images/{case}.nii.gz"
+def _case_files(case: str) -> tuple[str, str, str, str, str]:
+    """Labels, prompts, figure, image and figure of thickness of a case below the run folder."""
+    figure = f"{FIGURES_FOLDER}/{case}"
+    return (
+        f"labels/{case}.nii.gz",
+        f"prompts/{case}.json",
+        f"{figure}.png",
+        f"images/{case}.nii.gz",
+        f"{figure}-thickness.png",
+    )
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:

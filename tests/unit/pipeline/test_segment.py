@@ -25,7 +25,10 @@ from msksam_cli.pipeline.segment import Failed, Segmented, first_echoes, run_seg
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_text import run_text
 
-PROMISED = ("labels.tsv", "labels.label.txt", "labels.ctbl", "metrics.csv", "qc.csv", "report.html", "run.json")
+PROMISED = (
+    "labels.tsv", "labels.label.txt", "labels.ctbl", "metrics.csv", "morphometry.csv", "qc.csv", "slices.csv",
+    "report.html", "run.json",
+)  # fmt: skip
 
 
 @pytest.fixture
