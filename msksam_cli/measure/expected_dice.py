@@ -130,21 +130,21 @@ def area_under_roc(expected: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> 
     return float((ranks[is_bad].sum() - bad * (bad + 1) / 2) / (bad * good))
 
 
-def share_found(expected: NDArray[np.float64], errors: NDArray[np.float64], reviewed: float = 0.1) -> float | None:
-    """Share of all errors that lie on the slices expected to be worst; None when there are no errors.
+def share_found(suspected: NDArray[np.float64], errors: NDArray[np.float64], reviewed: float = 0.1) -> float | None:
+    """Share of all errors that lie on the slices suspected most; None when there are no errors.
 
     Args:
-        expected: (N,) expected Dice.
+        suspected: (N,) how much is suspected to be wrong on each slice, such as (1 − expected Dice) · area.
         errors: (N,) how much is wrong on each slice, 0 or more.
         reviewed: share of the slices that is looked at.
 
-    >>> share_found(np.array([0.1, 0.9, 0.8, 0.95]), np.array([3.0, 0.0, 1.0, 0.0]), reviewed=0.25)
+    >>> share_found(np.array([0.9, 0.1, 0.2, 0.0]), np.array([3.0, 0.0, 1.0, 0.0]), reviewed=0.25)
     0.75
     """
     total = float(errors.sum())
     if total <= 0:
         return None
-    first = np.argsort(expected, kind="stable")[: max(1, round(reviewed * len(expected)))]
+    first = np.argsort(-suspected, kind="stable")[: max(1, round(reviewed * len(suspected)))]
     return float(errors[first].sum()) / total
 
 

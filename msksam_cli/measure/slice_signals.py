@@ -1,4 +1,8 @@
-"""What each slice of a segmentation tells of its own quality, tissue by tissue, before anyone has looked at it."""
+"""What each slice of a segmentation tells of its own quality, tissue by tissue, before anyone has looked at it.
+
+Two more were tried and left out, as expectations came out worse with them: how surely the atlas lies where it lies,
+which is the same for all slices of a case, and the distance to the end of the tissue.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +47,7 @@ class Signals:
         prior_dice: Dice of the mask on the slice and the prior above one half.
         continuity: mean Dice with the masks on the neighbouring slices that show the tissue.
         size_log_mm2: natural logarithm of the mask's area in mm².
-        end_mm: distance along the slice axis to the nearer end of the tissue, at most `END_REACH_MM`.
         prior_area_log: natural logarithm of the mask's area over the prior's.
-        placement: how much better the atlas fits here than at its best other position, as a share of its similarity.
     """
 
     iou_prediction: float | None = None
@@ -53,13 +55,10 @@ class Signals:
     prior_dice: float | None = None
     continuity: float | None = None
     size_log_mm2: float | None = None
-    end_mm: float | None = None
     prior_area_log: float | None = None
-    placement: float | None = None
 
 
 SIGNALS = tuple(field.name for field in fields(Signals))
-END_REACH_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,6 @@ def slice_signals(
     labels: LabelMap,
     decoder: Mapping[tuple[int, int], DecoderSigns],
     priors: Mapping[int, PlaneOf] | None = None,
-    placement: float | None = None,
 ) -> tuple[SliceSignals, ...]:
     """The signals of every tissue on every slice that shows it, by tissue and slice.
 
@@ -103,12 +101,11 @@ def slice_signals(
         labels: the segmentation.
         decoder: (slice index, label value) → what the decoder said.
         priors: label value → the prior's planes, None without a prior.
-        placement: see `Signals`.
     """
     return tuple(
         found
         for tissue in labels.tissues
-        for found in _of_tissue(labels, tissue, decoder, priors[tissue.index] if priors else None, placement)
+        for found in _of_tissue(labels, tissue, decoder, priors[tissue.index] if priors else None)
     )
 
 
@@ -117,30 +114,25 @@ def _of_tissue(
     tissue: Tissue,
     decoder: Mapping[tuple[int, int], DecoderSigns],
     prior: PlaneOf | None,
-    placement: float | None,
 ) -> Iterator[SliceSignals]:
     axis, grid = labels.grid.slice_axis, labels.grid
     rows, columns = plane_axes(axis)
     pixel_mm2 = grid.spacing_mm[rows] * grid.spacing_mm[columns]
     mask = labels.mask(tissue.index)
     areas_mm2 = np.count_nonzero(mask, axis=(rows, columns)) * pixel_mm2
-    shown = np.flatnonzero(areas_mm2)
-    for index in shown.tolist():
+    for index in np.flatnonzero(areas_mm2).tolist():
         plane, area_mm2 = take_slice(mask, axis, index), float(areas_mm2[index])
         beside = [n for n in (index - 1, index + 1) if 0 <= n < len(areas_mm2) and areas_mm2[n]]
         near = [dice(plane, take_slice(mask, axis, n)) or 0.0 for n in beside]
         expected = prior(index) > 0.5 if prior else None
         prior_mm2 = np.count_nonzero(expected) * pixel_mm2 if expected is not None else 0.0
         said = decoder.get((index, tissue.index))
-        end_mm = min(index - shown[0], shown[-1] - index) * grid.spacing_mm[axis]
         signals = Signals(
             iou_prediction=said.iou_prediction if said else None,
             stability=said.stability if said else None,
             prior_dice=dice(plane, expected) if expected is not None else None,
             continuity=float(np.mean(near)) if near else None,
             size_log_mm2=float(np.log(area_mm2)),
-            end_mm=min(float(end_mm), END_REACH_MM),
             prior_area_log=float(np.log(area_mm2 / prior_mm2)) if prior_mm2 else None,
-            placement=placement,
         )
         yield SliceSignals(tissue, index, area_mm2, signals)

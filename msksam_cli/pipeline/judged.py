@@ -20,7 +20,7 @@ from msksam_cli.measure.expected_dice import (
 )
 from msksam_cli.measure.slice_signals import SIGNALS, Signals, SliceSignals
 
-JUDGED_COLUMNS = ("case", "tissue", "group", "slice", *SIGNALS, "dice", "wrong_mm2")
+JUDGED_COLUMNS = ("case", "tissue", "group", "slice", "area_mm2", *SIGNALS, "dice", "wrong_mm2")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Judged:
         tissue: name of the tissue.
         group: the tissue's group.
         slice_index: along the slice axis.
+        area_mm2: of the mask.
         signals: what was known without the truth.
         dice: what it really has.
         wrong_mm2: area labelled wrongly, missing or too much.
@@ -41,6 +42,7 @@ class Judged:
     tissue: str
     group: str
     slice_index: int
+    area_mm2: float
     signals: Signals
     dice: float
     wrong_mm2: float
@@ -48,13 +50,13 @@ class Judged:
     def row(self) -> dict[str, object]:
         """Cells by column of `JUDGED_COLUMNS`."""
         own = {"case": self.case, "tissue": self.tissue, "group": self.group, "slice": self.slice_index}
-        return {**own, **vars(self.signals), "dice": self.dice, "wrong_mm2": self.wrong_mm2}
+        return {**own, "area_mm2": self.area_mm2, **vars(self.signals), "dice": self.dice, "wrong_mm2": self.wrong_mm2}
 
     @classmethod
     def from_row(cls, row: Mapping[str, str]) -> Judged:
         """The same from cells as text."""
         signals = Signals(**{name: float(row[name]) if row[name] else None for name in SIGNALS})
-        names = row["case"], row["tissue"], row["group"], int(row["slice"])
+        names = row["case"], row["tissue"], row["group"], int(row["slice"]), float(row["area_mm2"])
         return cls(*names, signals, float(row["dice"]), float(row["wrong_mm2"]))
 
 
@@ -67,7 +69,8 @@ class Worth:
         bad: how many of them have a Dice below `BAD_DICE`.
         area_under_roc: for telling these; None without any.
         mean_error: mean distance of expected and real Dice.
-        found: share of the wrongly labelled area that lies on the tenth of the slices expected to be worst.
+        found: share of the wrongly labelled area on the tenth of the slices where most of it is expected.
+        found_at_best: the same for the tenth on which most of it really lies.
         calibration: mean expected Dice, mean Dice and slices of ten equally large parts.
     """
 
@@ -76,6 +79,7 @@ class Worth:
     area_under_roc: float | None
     mean_error: float
     found: float | None
+    found_at_best: float | None
     calibration: tuple[tuple[float, float, int], ...]
 
 
@@ -93,7 +97,7 @@ def judged_slices(case: str, labels: LabelMap, signals: Sequence[SliceSignals], 
             counts[index] = tuple(np.count_nonzero(m, axis=(rows, columns)) for m in (mask, true, mask & true))
         here, there, both = (int(of_slice[one.slice_index]) for of_slice in counts[index])
         wrong_mm2 = (here + there - 2 * both) * pixel_mm2
-        place = case, one.tissue.name, one.tissue.group, one.slice_index
+        place = case, one.tissue.name, one.tissue.group, one.slice_index, one.area_mm2
         judged.append(Judged(*place, one.signals, 2 * both / (here + there), wrong_mm2))
     return judged
 
@@ -133,6 +137,7 @@ def worth(expected_dice: NDArray[np.float64], judged: Sequence[Judged]) -> Worth
         int((dice < BAD_DICE).sum()),
         area_under_roc(expected_dice, dice < BAD_DICE),
         float(np.abs(expected_dice - dice).mean()),
-        share_found(expected_dice, wrong),
+        share_found((1 - expected_dice) * np.array([one.area_mm2 for one in judged]), wrong),
+        share_found(wrong, wrong),
         calibration(expected_dice, dice),
     )

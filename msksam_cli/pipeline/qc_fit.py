@@ -129,6 +129,7 @@ def run_qc_fit(options: QcFitOptions) -> QcFit:
         "area_under_roc": value.area_under_roc,
         "mean_error": value.mean_error,
         "found_in_worst_tenth": value.found,
+        "found_at_best": value.found_at_best,
     }
     model = replace(fitted(judged), weights_sha256=setup.model.weights_sha256, fit=facts)
     path = fitted_quality_path(options.model)
@@ -143,7 +144,7 @@ def run_qc_fit(options: QcFitOptions) -> QcFit:
 def qc_fit_text(fit: QcFit) -> str:
     """What was learnt and what it is worth, for a terminal."""
     value = fit.worth
-    columns = ("signals", "AUROC", "mean error", "errors in worst 10 %")
+    columns = ("signals", "AUROC", "mean error", "errors in worst 10 %", "at best")
     rows = [("all", *_cells(value)), *((name, *_cells(one)) for name, one in fit.alone.items())]
     lines = [(f"{e:.2f}", f"{d:.2f}", str(n)) for e, d, n in value.calibration]
     return (
@@ -161,10 +162,10 @@ def calibration_chart(value: Worth, title: str) -> Chart:
     return Chart(title, "expected Dice", "Dice", curves)
 
 
-def _cells(value: Worth) -> tuple[str, str, str]:
+def _cells(value: Worth) -> tuple[str, str, str, str]:
     roc = "" if value.area_under_roc is None else f"{value.area_under_roc:.3f}"
-    found = "" if value.found is None else f"{value.found:.0%}"
-    return roc, f"{value.mean_error:.3f}", found
+    found, best = ("" if share is None else f"{share:.0%}" for share in (value.found, value.found_at_best))
+    return roc, f"{value.mean_error:.3f}", found, best
 
 
 def _varies(judged: Sequence[Judged], name: str) -> bool:

@@ -227,7 +227,7 @@ def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tal
     with tally.timed("prompts"):
         prompts, priors = placed_questions(volume, placed, setup)
     known = priors if setup.fusion else None
-    done = segment_with_prompts(volume, prompts, setup, priors=known, placement=placed.fit.shift_share, tally=tally)
+    done = segment_with_prompts(volume, prompts, setup, priors=known, tally=tally)
     return replace(done, placed=placed)
 
 
@@ -243,7 +243,6 @@ def segment_with_prompts(
     setup: Setup,
     *,
     priors: Quantised | None = None,
-    placement: float | None = None,
     tally: Tally | None = None,
 ) -> Segmentation:
     """Labels from given prompts.
@@ -253,7 +252,6 @@ def segment_with_prompts(
         prompts: in order of slice.
         setup: model, store, wanted tissues and rules.
         priors: label value → P (I, J, K) as `Boxed` of uint8, 255 meaning 1; None to leave the prior out.
-        placement: how surely the atlas lies where it lies, see `Signals`.
         tally: where counts and times are added.
     """
     tally = tally or Tally()
@@ -270,9 +268,7 @@ def segment_with_prompts(
 
     labels = labels_from_evidence(noted(), volume.grid, setup.tissues, setup.rules, tally)
     with tally.timed("signals"):
-        signals = slice_signals(
-            labels, signs, _planes_of(priors, volume.grid.slice_axis) if priors else None, placement
-        )
+        signals = slice_signals(labels, signs, _planes_of(priors, volume.grid.slice_axis) if priors else None)
     return Segmentation(labels, tuple(asked), tuple(iou_predictions), placed=None, tally=tally, signals=signals)
 
 

@@ -73,9 +73,9 @@ def test_the_area_under_the_curve_is_the_share_of_pairs_in_order(pairs: list[tup
 
 
 def test_reviewing_slices_finds_the_errors_that_lie_on_them() -> None:
-    expected = np.arange(20) / 20
+    suspected = 1 - np.arange(20) / 20
     errors = np.zeros(20)
     errors[[0, 1, 15]] = 3.0, 1.0, 4.0
-    assert share_found(expected, errors, reviewed=0.1) == 0.5
-    assert share_found(expected, errors, reviewed=1.0) == 1.0
-    assert share_found(expected, np.zeros(20)) is None
+    assert share_found(suspected, errors, reviewed=0.1) == 0.5
+    assert share_found(suspected, errors, reviewed=1.0) == 1.0
+    assert share_found(suspected, np.zeros(20)) is None

@@ -8,7 +8,7 @@ import pytest
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.measure.slice_signals import END_REACH_MM, DecoderSigns, slice_signals, stability
+from msksam_cli.measure.slice_signals import DecoderSigns, slice_signals, stability
 
 GRID = Grid((20, 16, 9), np.diag([0.5, 0.7, 3.0, 1.0]))
 TISSUES = TissueTable((Tissue(3, "femur", group="bone"), Tissue(8, "disc", group="disc")))
@@ -43,14 +43,6 @@ def test_continuity_is_the_overlap_with_the_neighbours_that_show_the_tissue() ->
     assert disc.continuity is None
 
 
-def test_ends_are_measured_in_mm_and_far_ones_count_alike() -> None:
-    femur = [one.signals for one in slice_signals(_labels(), {}) if one.tissue.name == "femur"]
-    assert [one.end_mm for one in femur] == [0.0, 3.0, 6.0, 6.0, 3.0, 0.0]
-    values = np.ones((4, 4, 40), dtype=np.uint8) * 3
-    long = slice_signals(LabelMap(values, Grid(values.shape, GRID.affine), TISSUES), {})
-    assert max(one.signals.end_mm or 0.0 for one in long) == END_REACH_MM
-
-
 def test_decoder_and_prior_are_told_slice_by_slice_and_are_unknown_without_them() -> None:
     labels = _labels()
     signs = {(4, 3): DecoderSigns(0.8, 0.9), (4, 8): DecoderSigns(0.4, None)}
@@ -61,17 +53,16 @@ def test_decoder_and_prior_are_told_slice_by_slice_and_are_unknown_without_them(
         return plane
 
     found = {
-        (one.slice_index, one.tissue.index): one.signals
-        for one in slice_signals(labels, signs, {3: prior, 8: prior}, placement=0.2)
+        (one.slice_index, one.tissue.index): one.signals for one in slice_signals(labels, signs, {3: prior, 8: prior})
     }
     here, beside = found[4, 3], found[3, 3]
-    assert (here.iou_prediction, here.stability, here.placement) == (0.8, 0.9, 0.2)
+    assert (here.iou_prediction, here.stability) == (0.8, 0.9)
     assert here.prior_dice == pytest.approx(2 * 20 / 60)
     assert here.prior_area_log == pytest.approx(np.log(2.0))
     assert (beside.iou_prediction, beside.stability) == (None, None)
     assert (beside.prior_dice, beside.prior_area_log) == (0.0, None)
     alone = slice_signals(labels, signs)[0].signals
-    assert (alone.prior_dice, alone.prior_area_log, alone.placement) == (None, None, None)
+    assert (alone.prior_dice, alone.prior_area_log) == (None, None)
 
 
 def test_slices_are_those_of_the_slice_axis_wherever_it_lies() -> None:
