@@ -41,6 +41,7 @@ from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.quality import quality_model, slice_rows
+from msksam_cli.pipeline.replay_record import replay_section
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
@@ -327,6 +328,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         "atlas": placed.atlas_name if placed else "",
         "atlas_sha256": placed.atlas_sha256 if placed else "",
         "atlas_reason": case.choice.reason if case.choice else "",
+        **replay_section(case.series, case.volume, job.setup, job.options.prompts.partition(":")[0], done.labels),
     }
     labels, prompts, figure, image = _case_files(name)
     write_label_map(job.folder / labels, done.labels, case.form)
