@@ -36,26 +36,23 @@ def segment(
     min_slices: Annotated[int, typer.Option(min=2, help="Skip volumes with fewer slices.")] = 4,
     use_sform: Annotated[bool, typer.Option("--use-sform", help="Trust sform where a NIfTI's forms differ.")] = False,
     use_qform: Annotated[bool, typer.Option("--use-qform", help="Trust qform where a NIfTI's forms differ.")] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Write DICOM SEG too; IT NAMES THE PATIENT, as its images do.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
+    from msksam_cli.pipeline import segment_options as asked
     from msksam_cli.pipeline.segment import run_segment
-    from msksam_cli.pipeline.segment_options import (
-        SegmentOptions,
-        chosen_form,
-        parse_encode_size,
-        parse_shard,
-        parse_size,
-    )  # fmt: skip
     from msksam_cli.pipeline.segment_text import run_json, run_text
 
     if no_cache and cache:
         raise typer.BadParameter("--cache and --no-cache contradict each other")
-    options = SegmentOptions(
+    options = asked.SegmentOptions(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
-        prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
-        cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
-        chosen_form(use_sform, use_qform),
+        prompt_kind, device, precision, runtime, asked.parse_size(batch_size, "batch size"),
+        asked.parse_encode_size(encode_size), cache, not no_cache, not no_fusion, overwrite, dry_run,
+        asked.parse_shard(shard), strict, min_slices, asked.chosen_form(use_sform, use_qform), dicom_seg,
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

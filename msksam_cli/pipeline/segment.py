@@ -16,7 +16,7 @@ from tqdm import tqdm
 from msksam_cli import __version__
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.cores import cores
-from msksam_cli.core.series import Series, StudyScan
+from msksam_cli.core.series import Refusal, Series, StudyScan
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
@@ -43,6 +43,7 @@ from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, 
 from msksam_cli.pipeline.quality import quality_model, slice_rows
 from msksam_cli.pipeline.replay_record import replay_section
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
+from msksam_cli.pipeline.run_exports import check_exports, seg_file, write_exports
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
     forget_case,
@@ -92,6 +93,7 @@ class SegmentRun:
             `outcomes`.
         seconds: of the whole run.
         is_dry: whether nothing was done but planning.
+        not_exported: what was asked for beside the labels and could not be written.
     """
 
     folder: Path
@@ -100,11 +102,12 @@ class SegmentRun:
     planned: tuple[str, ...] = ()
     seconds: float = 0.0
     is_dry: bool = False
+    not_exported: tuple[Refusal, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 when every image was segmented, 3 when some were not."""
-        failed = any(isinstance(outcome, Failed) for outcome in self.outcomes)
+        """0 when every image was segmented and all was written that was asked for, else 3."""
+        failed = bool(self.not_exported) or any(isinstance(outcome, Failed) for outcome in self.outcomes)
         return 3 if failed or self.scan.refused or self.scan.count("refused") else 0
 
 
@@ -135,6 +138,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         EnvironmentFault: the disk or the device fails; what is done stays done.
     """
     started = time.monotonic()
+    check_exports(options)
     scan = run_scan(ScanOptions(options.study, options.min_slices, options.use_form))
     if not scan.series:
         raise nothing_usable(scan)
@@ -156,7 +160,9 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
         outcomes.append(_outcome(series, job))
         write_tables(folder, source.tissues)
-    run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
+    done = {outcome.case for outcome in outcomes if isinstance(outcome, Segmented)}
+    missing = write_exports(folder, options, [one for one in cases if one.case in done], source.tissues)
+    run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started, not_exported=missing)
     _write_run(run, job.plain, options.shard)
     write_report(folder)
     return run
@@ -199,7 +205,7 @@ def _outcome(series: Series, job: _Job) -> SeriesOutcome:
         record = read_record(job.folder, series.case)
         if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
-        forget_case(job.folder, series.case, _case_files(series.case))
+        forget_case(job.folder, series.case, (*_case_files(series.case), seg_file(series.case)))
         record = _segment_series(series, inputs, job)
         write_record(job.folder, record)
         return Segmented(series.case, record)
@@ -407,7 +413,7 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
             "Choose another folder with -o, or replace them with --overwrite",
         )
     for case in others:
-        forget_case(folder, case, _case_files(case))
+        forget_case(folder, case, (*_case_files(case), seg_file(case)))
 
 
 def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:
@@ -442,6 +448,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
             for outcome in segmented
         ],
         "refused": [{"case": case, "reason": reason} for case, reason in refused.items()],
+        "not_exported": [{"case": one.where, "reason": one.reason} for one in run.not_exported],
         "skipped": [{"case": case, "reason": "its first echo's labels are its own"} for case in later_echoes],
         "files": file_records(files),
     }

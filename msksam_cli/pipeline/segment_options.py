@@ -41,6 +41,7 @@ class SegmentOptions:
         strict: doubts about side or placement fail the case.
         min_slices: volumes with fewer slices are skipped.
         use_form: NIfTI transform to trust where sform and qform disagree.
+        dicom_seg: also write a DICOM segmentation object of each DICOM case, with the patient's identifiers.
     """
 
     study: Path
@@ -64,6 +65,7 @@ class SegmentOptions:
     strict: bool = False
     min_slices: int = DEFAULT_MIN_SLICES
     use_form: FormChoice = ""
+    dicom_seg: bool = False
 
     def __post_init__(self) -> None:
         part, parts = self.shard
