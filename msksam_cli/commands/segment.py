@@ -39,6 +39,7 @@ def segment(
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Write DICOM SEG too; IT NAMES THE PATIENT, as its images do.")
     ] = False,
+    layout: Annotated[str, typer.Option(help="msksam, or bids to add a BIDS derivative.")] = "msksam",
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
@@ -52,7 +53,7 @@ def segment(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
         prompt_kind, device, precision, runtime, asked.parse_size(batch_size, "batch size"),
         asked.parse_encode_size(encode_size), cache, not no_cache, not no_fusion, overwrite, dry_run,
-        asked.parse_shard(shard), strict, min_slices, asked.chosen_form(use_sform, use_qform), dicom_seg,
+        asked.parse_shard(shard), strict, min_slices, asked.chosen_form(use_sform, use_qform), dicom_seg, layout,
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

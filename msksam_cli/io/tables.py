@@ -17,7 +17,7 @@ from msksam_cli.errors import InputError
 from msksam_cli.io.atomic import write_text
 
 TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "region", "mapping")
-"""Columns of labels.tsv; the first four and the last are those of BIDS dseg tables."""
+"""Columns of labels.tsv; the first four are those of BIDS dseg tables, whose `mapping` is an integer (see io.bids)."""
 
 _UNKNOWN = "n/a"
 _DIGITS = 9

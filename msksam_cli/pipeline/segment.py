@@ -43,7 +43,7 @@ from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, 
 from msksam_cli.pipeline.quality import quality_model, slice_rows
 from msksam_cli.pipeline.replay_record import replay_section
 from msksam_cli.pipeline.report import FIGURES_FOLDER, write_report
-from msksam_cli.pipeline.run_exports import check_exports, seg_file, write_exports
+from msksam_cli.pipeline.run_exports import check_exports, exported_files, write_exports
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
     forget_case,
@@ -205,7 +205,7 @@ def _outcome(series: Series, job: _Job) -> SeriesOutcome:
         record = read_record(job.folder, series.case)
         if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
-        forget_case(job.folder, series.case, (*_case_files(series.case), seg_file(series.case)))
+        forget_case(job.folder, series.case, (*_case_files(series.case), *exported_files(series.case)))
         record = _segment_series(series, inputs, job)
         write_record(job.folder, record)
         return Segmented(series.case, record)
@@ -413,7 +413,7 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool) -> None:
             "Choose another folder with -o, or replace them with --overwrite",
         )
     for case in others:
-        forget_case(folder, case, (*_case_files(case), seg_file(case)))
+        forget_case(folder, case, (*_case_files(case), *exported_files(case)))
 
 
 def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:

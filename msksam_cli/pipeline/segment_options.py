@@ -11,6 +11,7 @@ from msksam_cli.errors import UsageError
 from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
 
 RUNTIMES = ("auto", "torch", "onnx", "openvino")
+LAYOUTS = ("msksam", "bids")
 PROMPT_KINDS = ("auto", "box", "point", "box+point")
 
 
@@ -42,6 +43,7 @@ class SegmentOptions:
         min_slices: volumes with fewer slices are skipped.
         use_form: NIfTI transform to trust where sform and qform disagree.
         dicom_seg: also write a DICOM segmentation object of each DICOM case, with the patient's identifiers.
+        layout: "msksam", or "bids" to add the labels as a BIDS derivative.
     """
 
     study: Path
@@ -66,6 +68,7 @@ class SegmentOptions:
     min_slices: int = DEFAULT_MIN_SLICES
     use_form: FormChoice = ""
     dicom_seg: bool = False
+    layout: str = "msksam"
 
     def __post_init__(self) -> None:
         part, parts = self.shard
@@ -84,6 +87,8 @@ class SegmentOptions:
         kind, _, path = self.prompts.partition(":")
         if self.prompts != "atlas" and (kind not in ("labels", "file") or not path):
             raise UsageError(f"unknown source of prompts {self.prompts!r}", "Use atlas, labels:DIR or file:JSON")
+        if self.layout not in LAYOUTS:
+            raise UsageError(f"unknown layout {self.layout!r}", f"Use one of {', '.join(LAYOUTS)}")
         if self.prompt_kind not in PROMPT_KINDS:
             raise UsageError(f"unknown kind of prompt {self.prompt_kind!r}", f"Use one of {', '.join(PROMPT_KINDS)}")
 

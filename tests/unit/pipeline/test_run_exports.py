@@ -12,9 +12,10 @@ import pydicom
 import pytest
 
 from msksam_cli.core.geometry import Grid
-from msksam_cli.errors import EnvironmentFault
+from msksam_cli.errors import EnvironmentFault, InputError, UsageError
 from msksam_cli.io.nifti import write_label_map
 from msksam_cli.io.study import read_series, scan_study
+from msksam_cli.pipeline.case_matching import label_volumes
 from msksam_cli.pipeline.segment import Segmented, run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_text import run_json, run_text
@@ -118,3 +119,38 @@ def test_a_missing_package_is_said_before_anything_is_done(small_study, segment,
     with pytest.raises(EnvironmentFault, match=r"pip install \"msksam\[dicomseg\]\""):
         segment(dicom_seg=True)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_bids_layout_copies_labels_and_prompts_and_goes_when_they_go(small_study, segment, tmp_path):
+    small_study.add("knee07")
+    small_study.add("sub-01_T1w")
+    segment()
+    bids = tmp_path / "out" / "derivatives" / "msksam"
+    assert not bids.exists()
+    run = segment(layout="bids")
+    assert (run.exit_code, {outcome.resumed for outcome in run.outcomes}) == (0, {True})
+    copied = bids / "sub-01" / "anat" / "sub-01_desc-msksamT1w_dseg.nii.gz"
+    assert copied.read_bytes() == (tmp_path / "out" / "labels" / "sub-01_T1w.nii.gz").read_bytes()
+    said = json.loads((copied.parent / "sub-01_desc-msksamT1w_dseg.json").read_text())
+    assert (said["Case"], said["Model"], len(said["ModelSHA256"])) == ("sub-01_T1w", "random", 64)
+    table = (copied.parent / "sub-01_desc-msksamT1w_dseg.tsv").read_text().splitlines()
+    assert [line.split("\t")[:2] for line in table] == [["index", "name"], ["2", "femur"], ["5", "tibia"]]
+    assert str(tmp_path) not in "".join(p.read_text() for p in bids.rglob("*") if p.suffix in (".json", ".tsv", ".md"))
+    segment(overwrite=True, fusion=False)
+    assert [path.name for path in bids.rglob("*dseg*")] == []
+    segment(layout="bids", fusion=False, shard=(1, 2))
+    assert {path.parent.parent.name for path in bids.rglob("*dseg*")} == {"sub-knee07"}
+
+
+def test_a_bids_folder_is_no_folder_of_labels_to_measure(small_study, segment, tmp_path):
+    small_study.add("a")
+    segment(layout="bids")
+    with pytest.raises(InputError, match=r"hold no \.nii or \.nii\.gz file"):
+        label_volumes(tmp_path / "out" / "derivatives" / "msksam", "labels")
+    assert [path.name for path in label_volumes(tmp_path / "out", "labels")] == ["a.nii.gz"]
+    assert scan_study(tmp_path).count("used") == 2  # the image, and the labels it was prompted by
+
+
+def test_an_unknown_layout_is_refused(segment):
+    with pytest.raises(UsageError, match="unknown layout 'nested'"):
+        segment(layout="nested")
