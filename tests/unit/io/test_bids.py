@@ -16,7 +16,7 @@ from msksam_cli.io.bids import bids_files, bids_name, write_case, write_dataset
 
 CASES = (
     "knee07", "knee07_left", "knee07-left", "series-1-2ec22c31", "Müller", "sub-01_ses-2_acq-fs_run-1_T2w",
-    "sub-01_T1w", "sub-02_run-1_ses-2_T1w", "sub-01_ses-2_acq-fs_run-1_PDw",
+    "sub-01_ses-2_acq-fs_run-1_PDw", "sub-01_T1w", "sub-02_run-1_ses-2_T1w",
 )  # fmt: skip
 VALIDATOR = os.environ.get("BIDS_VALIDATOR") or shutil.which("bids-validator-deno")
 # BIDS 1.10, derivative anatomical segmentations: entities in this order, each once, letters and digits only.
