@@ -14,8 +14,12 @@ from typer.testing import CliRunner
 from msksam_cli.app import app
 from msksam_cli.atlas.build import Naming, atlas_case, build_atlas
 from msksam_cli.core.geometry import Grid
+from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.errors import AtlasError, GridMismatchError, InputError, ModelError
 from msksam_cli.io.atlas_folder import write_atlas
+from msksam_cli.io.fusion_file import FusionWeights, write_fusion_file
+from msksam_cli.io.weights import file_sha256
+from msksam_cli.pipeline.fusion_weights import fitted_path
 from msksam_cli.pipeline.replay import ReplayOptions, replay_text, run_replay
 from msksam_cli.pipeline.replay_record import read_replay_record
 from msksam_cli.pipeline.segment import run_segment
@@ -86,6 +90,27 @@ def test_a_replay_gives_the_very_file_the_run_wrote(changes, small_study, segmen
     assert np.count_nonzero(np.asanyarray(nibabel.load(written).dataobj)) > 50
 
 
+def test_labels_of_an_exported_model_are_replayed_by_its_export(small_study, segment, replay, small_export, tmp_path):
+    small_study.add("a")
+    segment(runtime="onnx", model=str(small_export.folder))
+    assert json.loads((tmp_path / "out" / "prompts" / "a.json").read_text())["replay"]["runtime"] == "onnx"
+    assert replay(model=str(small_export.folder)).is_identical
+
+
+def test_thin_tissues_are_laid_along_the_same_bones_again(small_study, segment, replay, make_bones, tmp_path):
+    tissues = TissueTable((Tissue(2, "femur", group="bone"), Tissue(5, "femoral-cartilage", group="cartilage")))
+    grid = Grid((40, 36, 14), np.diag([2.0, 2.2, 5.0, 1.0]))
+    cases = [atlas_case(*make_bones(grid, shift_px=shift, tissues=tissues), spacing_mm=3.0) for shift in (0, 1)]
+    write_atlas(tmp_path / "thin", build_atlas(cases, Naming("thin"), spacing_mm=3.0, deformable=False))
+    small_study.add("a", affine=np.diag([3.0, 3.6, 11.5, 1.0]))
+    segment(atlas=str(tmp_path / "thin"), tissues=("cartilage",))
+    prompts = json.loads((tmp_path / "out" / "prompts" / "a.json").read_text())
+    assert {one["tissue"] for one in prompts["prompts"]} == {"femoral-cartilage"}
+    done = replay(atlas=str(tmp_path / "thin"))
+    assert done.is_identical
+    assert np.count_nonzero(np.asanyarray(nibabel.load(tmp_path / "again" / "a.nii.gz").dataobj)) > 10
+
+
 def test_a_run_from_a_file_of_prompts_is_replayed(small_study, segment, replay, tmp_path):
     small_study.add("a")
     segment()
@@ -94,6 +119,23 @@ def test_a_run_from_a_file_of_prompts_is_replayed(small_study, segment, replay, 
     segment(prompts=f"file:{tmp_path / 'asked.json'}", overwrite=True)
     assert (tmp_path / "out" / "labels" / "a.nii.gz").read_bytes() != before
     assert replay().is_identical
+
+
+def test_the_rules_of_the_run_hold_although_the_fit_they_came_from_is_gone(
+    small_study, segment, replay, small_checkpoint, tmp_path
+):
+    small_study.add("a")
+    checkpoint = tmp_path / "fitted.safetensors"
+    shutil.copy(small_checkpoint, checkpoint)
+    weights = FusionWeights(0.25, {"bone": 3.0}, file_sha256(checkpoint))
+    write_fusion_file(fitted_path(str(checkpoint)), weights)
+    segment(model=str(checkpoint))
+    fitted_path(str(checkpoint)).unlink()
+    assert read_replay_record(tmp_path / "out" / "prompts" / "a.json").rules.group_weights == {"bone": 3.0}
+    assert replay(model=str(checkpoint)).is_identical
+    before = (tmp_path / "out" / "labels" / "a.nii.gz").read_bytes()
+    segment(model=str(checkpoint), overwrite=True)
+    assert (tmp_path / "out" / "labels" / "a.nii.gz").read_bytes() != before
 
 
 def test_what_the_cache_held_makes_no_difference(small_study, segment, replay):
