@@ -16,7 +16,9 @@ from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import EnvironmentFault, InputError, SeriesError
 from msksam_cli.io.dicom_seg import need_highdicom, write_dicom_seg
+from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.study import read_series, scan_study
+from msksam_cli.measure.regrid import reordered_labels
 
 highdicom = pytest.importorskip("highdicom", reason="the extra dicomseg is not installed")
 
@@ -142,6 +144,25 @@ def test_part_of_a_multi_frame_file_is_refused(written, tmp_path):
     with pytest.raises(SeriesError, match="takes 4 frames of a multi-frame file of 6"):
         write_dicom_seg(tmp_path / "part.dcm", labels, part, is_automatic=True)
     assert not (tmp_path / "part.dcm").exists()
+
+
+def _spacing_by_frame(series):
+    """A multi-frame object that says the size of pixels of each frame anew."""
+    ds = series.enhanced()
+    measures = ds.SharedFunctionalGroupsSequence[0].pop("PixelMeasuresSequence")
+    for frame in ds.PerFrameFunctionalGroupsSequence:
+        frame.PixelMeasuresSequence = measures.value
+    return ds
+
+
+def test_what_highdicom_cannot_use_is_refused_without_a_word_of_the_tags(synthetic, save_dicom, tmp_path):
+    save_dicom(_spacing_by_frame(synthetic(tags=TAGS)), tmp_path / "study" / "multi.dcm")
+    (series,) = scan_study(tmp_path / "study").series
+    labels = some_labels(read_series(series)[0])
+    with pytest.raises(SeriesError, match=r"lack what a DICOM SEG needs \(AttributeError in highdicom\)") as refused:
+        write_dicom_seg(tmp_path / "x.dcm", labels, series, is_automatic=True)
+    assert "Nobody" not in str(refused.value)
+    assert not (tmp_path / "x.dcm").exists()
 
 
 def test_each_frame_refers_to_the_image_it_lies_on(written, tmp_path):
@@ -274,10 +295,21 @@ def test_without_the_package_it_is_said_what_to_install(monkeypatch):
         need_highdicom()
 
 
-def test_a_real_big_endian_series_and_a_real_oblique_one_come_back_voxel_by_voxel(shared_data, tmp_path):
-    for folder in ("knee_t2_multiecho", "knee_bones_mr"):
-        series = scan_study(shared_data / folder / "study").series[0]
-        labels = some_labels(read_series(series)[0], ("femur", "patella"))
-        path = tmp_path / f"{folder}.dcm"
-        write_dicom_seg(path, labels, series, is_automatic=True)
-        np.testing.assert_array_equal(read_by_hand(path, labels), labels.values)
+def test_a_real_big_endian_series_comes_back_voxel_by_voxel(shared_data, tmp_path):
+    series = scan_study(shared_data / "knee_t2_multiecho" / "study").series[0]
+    labels = some_labels(read_series(series)[0], ("femur", "patella"))
+    write_dicom_seg(tmp_path / "t2.dcm", labels, series, is_automatic=True)
+    check(tmp_path / "t2.dcm", labels)
+
+
+def test_labels_an_expert_drew_on_a_real_oblique_series_come_back_on_the_experts_own_grid(shared_data, tmp_path):
+    """The reference's voxels and affine come from elsewhere, and the tags of slice spacing are wrong by half."""
+    folder = shared_data / "knee_bones_mr"
+    (series,) = scan_study(folder / "study").series
+    bones = TissueTable(tuple(tissue for name in ("femur", "tibia", "patella") if (tissue := TISSUES.by_name(name))))
+    expert = read_label_map(folder / "labels.nii.gz", bones)
+    labels = reordered_labels(expert, read_series(series)[0].grid)
+    assert write_dicom_seg(tmp_path / "bones.dcm", labels, series, is_automatic=True)
+    check(tmp_path / "bones.dcm", expert)
+    measures = pydicom.dcmread(tmp_path / "bones.dcm").SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert float(measures.SpacingBetweenSlices) == pytest.approx(0.704, abs=0.001)
