@@ -27,6 +27,7 @@ from msksam_cli.commands import (
     measure,
     models,
     qc,
+    replay,
     report,
     scan,
     segment,
@@ -54,6 +55,7 @@ app.command()(compare.compare)
 app.command()(finetune.finetune)
 app.command("export-onnx")(export_onnx.export_onnx)
 app.command()(report.report)
+app.command()(replay.replay)
 app.command()(info.info)
 
 

@@ -40,3 +40,7 @@ OnlyOption = Annotated[
     Path | None,
     typer.Option("--only", help="review.csv of a report (cases to edit, rejected), or a list of cases."),
 ]
+DicomSegOption = Annotated[
+    bool, typer.Option("--dicom-seg", help="Write DICOM SEG too; IT NAMES THE PATIENT, as its images do.")
+]
+LayoutOption = Annotated[str, typer.Option("--layout", help="msksam, or bids to add a BIDS derivative.")]

@@ -46,7 +46,7 @@ HOMES = {
 }
 FRONT = ("app.py", "options.py", "commands/*")
 RUNNERS = {"torch", "onnxruntime", "openvino"}
-HEAVY = RUNNERS | {"scipy", "nibabel", "SimpleITK", "pydicom", "dicom2nifti", "numpy", "PIL", "tqdm"}
+HEAVY = RUNNERS | {"scipy", "nibabel", "SimpleITK", "pydicom", "highdicom", "dicom2nifti", "numpy", "PIL", "tqdm"}
 BROAD = {"Exception", "BaseException"}
 # The worker that decodes other people's DICOM, and the study loop, answer for whatever happens inside.
 MAY_CATCH_BROADLY = ("io/dicom_worker.py", "pipeline/segment.py")

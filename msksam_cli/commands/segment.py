@@ -9,9 +9,11 @@ import typer
 
 from msksam_cli.options import (
     DeviceOption,
+    DicomSegOption,
     EchoTimesOption,
     EncodeSizeOption,
     JsonOption,
+    LayoutOption,
     MapFitOption,
     MapsOption,
     MapUnitOption,
@@ -55,29 +57,25 @@ def segment(
     echo_times_ms: EchoTimesOption = "",
     spin_lock_times_ms: SpinLockTimesOption = "",
     only: OnlyOption = None,
+    dicom_seg: DicomSegOption = False,
+    layout: LayoutOption = "msksam",
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
+    from msksam_cli.pipeline import segment_options as asked
     from msksam_cli.pipeline.map_options import parse_maps
     from msksam_cli.pipeline.segment import run_segment
-    from msksam_cli.pipeline.segment_options import (
-        SegmentOptions,
-        chosen_form,
-        parse_encode_size,
-        parse_shard,
-        parse_size,
-    )  # fmt: skip
     from msksam_cli.pipeline.segment_text import run_json, run_text
 
     if no_cache and cache:
         raise typer.BadParameter("--cache and --no-cache contradict each other")
-    options = SegmentOptions(
+    options = asked.SegmentOptions(
         study, tuple(name.strip() for name in tissue.split(",") if name.strip()), output, atlas, model, prompts,
-        prompt_kind, device, precision, runtime, parse_size(batch_size, "batch size"), parse_encode_size(encode_size),
-        cache, not no_cache, not no_fusion, overwrite, dry_run, parse_shard(shard), strict, min_slices,
-        chosen_form(use_sform, use_qform),
+        prompt_kind, device, precision, runtime, asked.parse_size(batch_size, "batch size"),
+        asked.parse_encode_size(encode_size), cache, not no_cache, not no_fusion, overwrite, dry_run,
+        asked.parse_shard(shard), strict, min_slices, asked.chosen_form(use_sform, use_qform),
         parse_maps(maps, map_unit, map_fit, skip_first_echo,
-                   echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms), only,
+                   echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms), only, dicom_seg, layout,
     )  # fmt: skip
     run = run_segment(options)
     typer.echo(run_json(run) if as_json else run_text(run))

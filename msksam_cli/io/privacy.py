@@ -14,7 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-THIRD_PARTIES = ("pydicom", "dicom2nifti", "nibabel", "pylibjpeg", "libjpeg", "openjpeg", "jpeg_ls", "SimpleITK")
+THIRD_PARTIES = (
+    "pydicom", "dicom2nifti", "highdicom", "nibabel", "pylibjpeg", "libjpeg", "openjpeg", "jpeg_ls", "SimpleITK",
+)  # fmt: skip
 _WITHHELD = "message withheld, it could hold patient data"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,25 @@ def write_prompts(
         for prompt, iou in zip(prompts, iou_predictions, strict=True)
     ]
     frame = {"slice_axis": axis, "shape": list(grid.shape), "affine": grid.affine.tolist()}
-    write_json(path, {"format": FORMAT, **provenance, "grid": frame, "prompts": records})
+    content = {"format": FORMAT, **provenance, "grid": frame, "prompts_sha256": prompts_sha256(records)}
+    write_json(path, {**content, "prompts": records})
+
+
+def prompts_sha256(records: object) -> str:
+    """Hex sha256 over the records of a file's prompts, whatever their spaces and order of keys."""
+    return hashlib.sha256(json.dumps(records, sort_keys=True).encode()).hexdigest()
+
+
+def read_prompt_file(path: Path) -> dict[str, Any]:
+    """Everything a file of prompts says, as plain values.
+
+    Raises:
+        InputError: no such file, or not of this format.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise InputError(f"{path.name} is no file of prompts", "Give a prompts/<case>.json of a run")
+    return content
 
 
 def read_prompts(path: Path, grid: Grid, tissues: TissueTable) -> tuple[Prompt, ...]:
@@ -47,9 +67,7 @@ def read_prompts(path: Path, grid: Grid, tissues: TissueTable) -> tuple[Prompt, 
     Raises:
         InputError: no such file, not of this format, or made for another grid.
     """
-    content = read_json(path)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise InputError(f"{path.name} is no file of prompts", "Give a prompts/<case>.json of a run")
+    content = read_prompt_file(path)
     try:
         frame = content["grid"]
         made_for = Grid(tuple(frame["shape"]), np.array(frame["affine"]))

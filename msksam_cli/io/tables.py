@@ -17,7 +17,7 @@ from msksam_cli.errors import InputError
 from msksam_cli.io.atomic import write_text
 
 TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "region", "mapping")
-"""Columns of labels.tsv; the first four and the last are those of BIDS dseg tables."""
+"""Columns of labels.tsv; the first four are those of BIDS dseg tables, whose `mapping` is an integer (see io.bids)."""
 
 _UNKNOWN = "n/a"
 _DIGITS = 9
@@ -121,7 +121,7 @@ def read_tissue_table(path: Path) -> TissueTable:
 
 
 def write_itksnap_labels(path: Path, tissues: TissueTable) -> None:
-    """Write the table as ITK-SNAP's label description file.
+    """Write the table as ITK-SNAP's label description file: a line per label, opacity 0…1, name in quotation marks.
 
     Raises:
         EnvironmentFault: the file cannot be written.
@@ -138,10 +138,12 @@ def write_itksnap_labels(path: Path, tissues: TissueTable) -> None:
 def write_slicer_colors(path: Path, tissues: TissueTable) -> None:
     """Write the table as 3D Slicer's colour table; spaces in names become underscores, which Slicer shows as spaces.
 
+    The header and the six columns are those of "Color table file format (.txt, .ctbl)" in Slicer's developer guide.
+
     Raises:
         EnvironmentFault: the file cannot be written.
     """
-    lines = ["# 3D Slicer color table: index name red green blue alpha", "0 background 0 0 0 0"]
+    lines = [f"# Color table file {path.name}", f"# {len(tissues) + 1} values", "0 background 0 0 0 0"]
     for tissue in tissues:
         red, green, blue = tissue.rgb
         lines.append(f"{tissue.index} {'_'.join(tissue.name.split())} {red} {green} {blue} 255")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from msksam_cli import __version__
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.cores import cores
-from msksam_cli.core.series import Series, StudyScan
+from msksam_cli.core.series import Refusal, Series, StudyScan
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
 from msksam_cli.errors import AtlasError, EnvironmentFault, InputError, MsksamError, UsageError
@@ -41,9 +41,11 @@ from msksam_cli.pipeline.measured_case import measured_case, refuse_doubts
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.quality import quality_model
+from msksam_cli.pipeline.replay_record import replay_section
 from msksam_cli.pipeline.report import write_report
 from msksam_cli.pipeline.report_cases import FIGURES_FOLDER
 from msksam_cli.pipeline.review import chosen_cases
+from msksam_cli.pipeline.run_exports import check_exports, exported_files, write_exports
 from msksam_cli.pipeline.run_record import (
     CaseRecord,
     forget_case,
@@ -91,6 +93,7 @@ class SegmentRun:
             `outcomes`.
         seconds: of the whole run.
         is_dry: whether nothing was done but planning.
+        not_exported: what was asked for beside the labels and could not be written.
     """
 
     folder: Path
@@ -99,11 +102,12 @@ class SegmentRun:
     planned: tuple[str, ...] = ()
     seconds: float = 0.0
     is_dry: bool = False
+    not_exported: tuple[Refusal, ...] = ()
 
     @property
     def exit_code(self) -> int:
-        """0 when every image was segmented, 3 when some were not."""
-        failed = any(isinstance(outcome, Failed) for outcome in self.outcomes)
+        """0 when every image was segmented and all was written that was asked for, else 3."""
+        failed = bool(self.not_exported) or any(isinstance(outcome, Failed) for outcome in self.outcomes)
         return 3 if failed or self.scan.refused or self.scan.count("refused") else 0
 
 
@@ -135,6 +139,7 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
         EnvironmentFault: the disk or the device fails; what is done stays done.
     """
     started = time.monotonic()
+    check_exports(options)
     scan = run_scan(ScanOptions(options.study, options.min_slices, options.use_form))
     if not scan.series:
         raise nothing_usable(scan)
@@ -158,7 +163,9 @@ def run_segment(options: SegmentOptions) -> SegmentRun:
     for series in tqdm(cases, desc="cases", unit="case", disable=None):
         outcomes.append(_outcome(series, job))
         write_tables(folder, source.tissues)
-    run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started)
+    done = {outcome.case for outcome in outcomes if isinstance(outcome, Segmented)}
+    missing = write_exports(folder, options, [one for one in cases if one.case in done], source.tissues)
+    run = SegmentRun(folder, scan, tuple(outcomes), (), time.monotonic() - started, not_exported=missing)
     _write_run(run, job.plain, options.shard)
     write_report(folder, scan.series)
     return run
@@ -209,7 +216,7 @@ def _outcome(series: Series, job: _Job) -> SeriesOutcome:
         record = read_record(job.folder, series.case)
         if not job.options.overwrite and is_done(record, job.folder, job.setup_sha256, inputs):
             return Segmented(series.case, record, resumed=True)
-        forget_case(job.folder, series.case, (*_case_files(series.case), *map_files(series.case)))
+        forget_case(job.folder, series.case, _every_file(series.case))
         record = _segment_series(series, inputs, job)
         write_record(job.folder, record)
         return Segmented(series.case, record)
@@ -305,6 +312,7 @@ def _write_case(case: _CaseFiles, job: _Job) -> dict[str, str]:
         "atlas": placed.atlas_name if placed else "",
         "atlas_sha256": placed.atlas_sha256 if placed else "",
         "atlas_reason": case.choice.reason if case.choice else "",
+        **replay_section(case.series, case.volume, job.setup, job.options.prompts.partition(":")[0], done.labels),
     }
     labels, prompts, figure, image, thickness = _case_files(name)
     write_label_map(job.folder / labels, done.labels, case.form)
@@ -338,6 +346,11 @@ def _case_files(case: str) -> tuple[str, str, str, str, str]:
         f"images/{case}.nii.gz",
         f"{figure}-thickness.png",
     )
+
+
+def _every_file(case: str) -> tuple[str, ...]:
+    """All that a run may have written of a case, below the run folder."""
+    return *_case_files(case), *map_files(case), *exported_files(case)
 
 
 def _setup(options: SegmentOptions, source: PromptSource) -> Setup:
@@ -403,7 +416,7 @@ def _prepare_folder(folder: Path, setup_hash: str, overwrite: bool, only: set[st
             "Choose another folder with -o",
         )
     for case in others:
-        forget_case(folder, case, (*_case_files(case), *map_files(case)))
+        forget_case(folder, case, _every_file(case))
 
 
 def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, int]) -> None:
@@ -440,6 +453,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
             for outcome in segmented
         ],
         "refused": [{"case": case, "reason": reason} for case, reason in refused.items()],
+        "not_exported": [{"case": one.where, "reason": one.reason} for one in run.not_exported],
         "skipped": [
             {"case": one.case, "reason": "a map, not an image" if one.is_map else "its first echo's labels are its own"}
             for one in others

@@ -146,7 +146,14 @@ class Evidence:
             yield (self.slice_index, index), DecoderSigns(float(np.mean(guesses)), stability(logits))
 
 
-def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | None = None) -> Segmentation:
+def segment_with_atlas(
+    volume: Volume,
+    atlas: Atlas,
+    setup: Setup,
+    kept: Kept | None = None,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+) -> Segmentation:
     """Labels from prompts that an atlas gives.
 
     Args:
@@ -154,6 +161,7 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | 
         atlas: what to look for.
         setup: what all cases share.
         kept: what is known about the volume from before.
+        prompts: what is asked in place of the atlas's own prompts.
 
     Raises:
         AtlasError: the atlas cannot be placed at all.
@@ -164,8 +172,8 @@ def segment_with_atlas(volume: Volume, atlas: Atlas, setup: Setup, kept: Kept | 
     prompting = prompting_placement(
         volume, placed, lambda: refined_placement(volume, placed, tally), setup, tally=tally, kept=kept
     )
-    done = segment_placed(volume, prompting, setup, tally)
-    if setup.tissues == TissueTable(anchors(placed.tissues)):
+    done = segment_placed(volume, prompting, setup, tally, prompts=prompts)
+    if prompts is None and setup.tissues == TissueTable(anchors(placed.tissues)):
         kept.keep_bones(placed, _asked(setup), done.labels)
     return done
 
@@ -221,13 +229,21 @@ def _asked(setup: Setup) -> str:
     return json.dumps([network, asdict(setup.rules), setup.prompt_kind, setup.fusion, tissues], sort_keys=True)
 
 
-def segment_placed(volume: Volume, placed: PlacedAtlas, setup: Setup, tally: Tally | None = None) -> Segmentation:
-    """Labels from the prompts of an atlas that lies on the volume already."""
+def segment_placed(
+    volume: Volume,
+    placed: PlacedAtlas,
+    setup: Setup,
+    tally: Tally | None = None,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+) -> Segmentation:
+    """Labels from the prompts of an atlas that lies on the volume already, or from given ones beside its priors."""
     tally = tally or Tally()
     with tally.timed("prompts"):
-        prompts, priors = placed_questions(volume, placed, setup)
+        own, priors = placed_questions(volume, placed, setup)
     known = priors if setup.fusion else None
-    done = segment_with_prompts(volume, prompts, setup, priors=known, tally=tally)
+    asked = own if prompts is None else prompts
+    done = segment_with_prompts(volume, asked, setup, priors=known, tally=tally)
     return replace(done, placed=placed)
 
 

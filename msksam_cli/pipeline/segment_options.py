@@ -12,6 +12,7 @@ from msksam_cli.io.study import DEFAULT_MIN_SLICES, OUTPUT_FOLDER
 from msksam_cli.pipeline.map_options import MapOptions
 
 RUNTIMES = ("auto", "torch", "onnx", "openvino")
+LAYOUTS = ("msksam", "bids")
 PROMPT_KINDS = ("auto", "box", "point", "box+point")
 
 
@@ -44,6 +45,8 @@ class SegmentOptions:
         use_form: NIfTI transform to trust where sform and qform disagree.
         maps: where quantitative maps come from and how they are fitted.
         only: review.csv, of which the cases to edit or rejected are segmented, or a list of cases; None for all.
+        dicom_seg: also write a DICOM segmentation object of each DICOM case, with the patient's identifiers.
+        layout: "msksam", or "bids" to add the labels as a BIDS derivative.
     """
 
     study: Path
@@ -69,6 +72,8 @@ class SegmentOptions:
     use_form: FormChoice = ""
     maps: MapOptions = field(default_factory=MapOptions)
     only: Path | None = None
+    dicom_seg: bool = False
+    layout: str = "msksam"
 
     def __post_init__(self) -> None:
         part, parts = self.shard
@@ -87,6 +92,8 @@ class SegmentOptions:
         kind, _, path = self.prompts.partition(":")
         if self.prompts != "atlas" and (kind not in ("labels", "file") or not path):
             raise UsageError(f"unknown source of prompts {self.prompts!r}", "Use atlas, labels:DIR or file:JSON")
+        if self.layout not in LAYOUTS:
+            raise UsageError(f"unknown layout {self.layout!r}", f"Use one of {', '.join(LAYOUTS)}")
         if self.prompt_kind not in PROMPT_KINDS:
             raise UsageError(f"unknown kind of prompt {self.prompt_kind!r}", f"Use one of {', '.join(PROMPT_KINDS)}")
 

@@ -17,6 +17,7 @@ def run_text(run: SegmentRun) -> str:
         return "\n".join([*(f"would segment  {line}" for line in run.planned), *refused, f"into {run.folder}"])
     lines = [_outcome_line(outcome) for outcome in run.outcomes]
     lines += [f"refused    {refusal}" for refusal in run.scan.refused]
+    lines += [f"missing    {refusal}" for refusal in run.not_exported]
     done = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]
     encoded = sum(0 if outcome.resumed else outcome.record.slices_encoded for outcome in done)
     cached = sum(0 if outcome.resumed else outcome.record.slices_cached for outcome in done)
@@ -36,6 +37,7 @@ def run_json(run: SegmentRun) -> str:
             "planned": list(run.planned),
             "cases": [_outcome_values(outcome) for outcome in run.outcomes],
             "refused": [{"case": refusal.where, "reason": refusal.reason} for refusal in run.scan.refused],
+            "not_exported": [{"case": one.where, "reason": one.reason} for one in run.not_exported],
             "seconds": round(run.seconds, 3),
             "exit_code": run.exit_code,
         },

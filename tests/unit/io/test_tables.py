@@ -1,5 +1,6 @@
 import pytest
 
+from msksam_cli.core.terminology import TISSUES as KNOWN
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.errors import InputError
 from msksam_cli.io.tables import (
@@ -102,23 +103,57 @@ def test_files_that_are_not_text_are_refused(tmp_path):
             read(tmp_path / "none.tsv")
 
 
-def test_itk_snap_reads_index_colour_visibility_and_quoted_name(tmp_path):
+def as_itk_snap_reads(path):
+    """Index → (rgb, opacity, shown in 2-D, shown in 3-D, name), by the fields that the program's own files describe.
+
+    Seven numbers parted by blanks, then all between the first quotation mark and the next; # begins a comment.
+    """
+    labels = {}
+    for line in path.read_text(encoding="ascii").splitlines():
+        if not line or line[0] == "#":
+            continue
+        numbers, name, rest = line.split('"')
+        index, red, green, blue, opacity, shown, mesh = numbers.split()
+        assert not rest.strip()
+        assert 0 <= float(opacity) <= 1
+        labels[int(index)] = ((int(red), int(green), int(blue)), float(opacity), int(shown), int(mesh), name)
+    return labels
+
+
+def as_slicer_reads(path):
+    """Index → (name, rgba 0…255), by "Color table file format (.txt, .ctbl)" of Slicer's developer guide."""
+    lines = path.read_text(encoding="ascii").splitlines()
+    assert lines[0].startswith("# Color table file ")
+    colors = {}
+    for line in lines:
+        if line and not line.startswith("#"):
+            index, name, *rgba = line.split()
+            assert len(rgba) == 4
+            colors[int(index)] = (name.replace("_", " "), tuple(int(value) for value in rgba))
+    assert lines[1] == f"# {len(colors)} values"
+    return colors
+
+
+ALL = TissueTable((*KNOWN, Tissue(900, 'the "ACL"'), Tissue(65535, "disc L4-5 of   mine", color="#010203")))
+
+
+def test_itk_snap_finds_every_name_and_colour(tmp_path):
     path = tmp_path / "labels.label.txt"
-    write_itksnap_labels(path, TissueTable((*TISSUES, Tissue(4, 'the "ACL"'))))
-    rows = [line for line in path.read_text().splitlines() if not line.startswith("#")]
-    fields = [row.split('"')[0].split() for row in rows]
-    assert fields[0] == ["0", "0", "0", "0", "0", "0", "0"]
-    assert fields[1] == ["1", "255", "128", "0", "1", "1", "1"]
-    assert [row.split('"')[1] for row in rows] == ["Clear Label", "femur", "medial-meniscus", "the 'ACL'", "disc L4-5"]
+    write_itksnap_labels(path, ALL)
+    labels = as_itk_snap_reads(path)
+    assert labels.pop(0) == ((0, 0, 0), 0, 0, 0, "Clear Label")
+    assert labels.pop(900)[4] == "the 'ACL'"
+    expected = {t.index: (t.rgb, 1, 1, 1, t.name) for t in ALL if t.index != 900}
+    assert labels == expected
+    assert len(expected) > 100
 
 
-def test_slicer_reads_six_fields_a_line_whatever_the_name(tmp_path):
+def test_slicer_finds_every_name_and_colour(tmp_path):
     path = tmp_path / "labels.ctbl"
-    write_slicer_colors(path, TISSUES)
-    rows = [line.split(" ") for line in path.read_text().splitlines() if not line.startswith("#")]
-    assert rows[0] == ["0", "background", "0", "0", "0", "0"]
-    assert rows[1] == ["1", "femur", "255", "128", "0", "255"]
-    assert rows[3] == ["300", "disc_L4-5", "1", "2", "3", "255"]
+    write_slicer_colors(path, ALL)
+    colors = as_slicer_reads(path)
+    assert colors.pop(0) == ("background", (0, 0, 0, 0))
+    assert colors == {t.index: (" ".join(t.name.split()), (*t.rgb, 255)) for t in ALL}
 
 
 def test_json_keeps_order_and_refuses_what_is_not_a_number(tmp_path):
