@@ -2,6 +2,7 @@
 
     python benchmarks/qc_worth.py judge phantoms|lumbar     segment the set and keep a row per slice; resumes
     python benchmarks/qc_worth.py show [--keep]             the table, from the rows that are there
+    python benchmarks/qc_worth.py ship                      fit the bundled model's own on the drawn people
 
 `phantoms` are the people of `truth_sets` (two of each of five regions, two scans each) by the bundled atlases; `lumbar`
 the eleven real spines that are not among the first five, by an atlas of those five (made by
@@ -24,6 +25,7 @@ from msksam_cli.core.cores import cores
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.atlas_folder import find_atlas, read_atlas
+from msksam_cli.io.curves import Chart, write_charts
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
@@ -32,8 +34,11 @@ from msksam_cli.measure.slice_signals import SIGNALS
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.judged import JUDGED_COLUMNS, Judged, crossed, expected, fitted, judged_slices, worth
 from msksam_cli.pipeline.models import load_model
+from msksam_cli.pipeline.qc_fit import calibration_chart
+from msksam_cli.pipeline.quality_file import write_quality_file
 from msksam_cli.pipeline.segment_case import Setup, segment_with_atlas
 
+SHIPPED = Path(__file__).parents[1] / "models" / "checkpoints" / "msksam-small.qc.json"
 OUT = Path("msksam-out") / "qc-worth"
 RESULTS = Path(__file__).parent / "results"
 LUMBAR_ATLAS = Path("msksam-out") / "three-columns-lumbar-fit" / "lumbar-atlas"
@@ -42,18 +47,22 @@ LUMBAR_ATLAS = Path("msksam-out") / "three-columns-lumbar-fit" / "lumbar-atlas"
 def main() -> None:
     """Judge a set, or show what is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("judge", "show"))
+    parser.add_argument("what", choices=("judge", "show", "ship"))
     parser.add_argument("set", nargs="?", choices=("phantoms", "lumbar"))
     parser.add_argument("--keep", action="store_true", help="write the table to benchmarks/results/")
     options = parser.parse_args()
     if options.what == "judge":
         judge(options.set)
         return
+    if options.what == "ship":
+        ship()
+        return
     text = shown()
     print(text)
     if options.keep:
         note = "`benchmarks/qc_worth.py`: each half of the cases foretold by a model fitted on the other half."
-        (RESULTS / "qc-worth.md").write_text(f"{note}\n\n```\n{text}\n```\n")
+        (RESULTS / "qc-worth.md").write_text(f"{note}\n\n```\n{text}\n```\n\n![calibration](qc-worth.png)\n")
+        write_charts(RESULTS / "qc-worth.png", list(charts()))
 
 
 def judge(name: str) -> None:
@@ -99,12 +108,39 @@ def in_numbers_of(atlas: Atlas, labels: LabelMap) -> tuple[LabelMap, TissueTable
     return LabelMap(values.astype(np.uint16), labels.grid, present), present
 
 
+def ship() -> None:
+    """What the bundled model comes with: fitted on all drawn people that were judged, no scan among them."""
+    judged = read_judged("phantoms")
+    value = worth(crossed(judged), judged)
+    facts = {
+        "cases": len({one.case for one in judged}),
+        "slices": value.slices,
+        "set": "drawn people of benchmarks/truth_sets.py",
+        "area_under_roc": value.area_under_roc,
+        "mean_error": value.mean_error,
+    }
+    weights = load_model("msksam-small").weights_sha256
+    write_quality_file(SHIPPED, replace(fitted(judged), weights_sha256=weights, fit=facts))
+    print(f"{SHIPPED.name}: {facts}")
+
+
+def read_judged(name: str) -> list[Judged]:
+    """The rows of a set that are there."""
+    return [Judged.from_row(row) for path in sorted((OUT / name).glob("*.csv")) for row in read_csv(path)]
+
+
+def charts() -> Iterator[Chart]:
+    """Expected beside real Dice of each set."""
+    phantoms, lumbar = read_judged("phantoms"), read_judged("lumbar")
+    found = [one for one in lumbar if one.case not in missed(lumbar)]
+    yield calibration_chart(worth(crossed(phantoms), phantoms), "drawn people, halves in turn")
+    yield calibration_chart(worth(crossed(found), found), "real spines at the right level, halves in turn")
+    yield calibration_chart(worth(expected(fitted(phantoms), found), found), "the same, fitted on drawn people")
+
+
 def shown() -> str:
     """The table over all sets that were judged."""
-    known = {
-        name: [Judged.from_row(row) for path in sorted((OUT / name).glob("*.csv")) for row in read_csv(path)]
-        for name in ("phantoms", "lumbar")
-    }
+    known = {name: read_judged(name) for name in ("phantoms", "lumbar")}
     known["lumbar, level found"] = [one for one in known["lumbar"] if one.case not in missed(known["lumbar"])]
     known = {name: judged for name, judged in known.items() if judged}
     columns = ("set", "slices", "Dice < 0.7", "AUROC", "mean error", "errors in worst 10 %", "at best")

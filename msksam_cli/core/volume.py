@@ -66,8 +66,10 @@ class LabelMap:
             raise ValueError(f"labels must be uint8 or uint16, got {values.dtype}")
         if values.shape != self.grid.shape:
             raise ValueError(f"labels of shape {values.shape} on a grid of shape {self.grid.shape}")
-        unknown = sorted(set(np.unique(values).tolist()) - {0} - set(self.tissues.indices))
-        if unknown:
+        is_known = np.zeros(256**values.dtype.itemsize, dtype=bool)
+        is_known[[0, *(index for index in self.tissues.indices if index < is_known.size)]] = True
+        if not is_known[values].all():
+            unknown = sorted(set(np.unique(values).tolist()) - {0} - set(self.tissues.indices))
             raise InputError(
                 f"label values {unknown} are not in the tissue table, which knows {list(self.tissues.indices)}",
                 "Give a table that names them",

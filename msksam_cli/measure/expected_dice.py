@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
-from scipy.stats import rankdata
 
 from msksam_cli.measure.slice_signals import SIGNALS, Signals
 
@@ -126,7 +125,8 @@ def area_under_roc(expected: NDArray[np.float64], is_bad: NDArray[np.bool_]) -> 
     bad, good = int(is_bad.sum()), int((~is_bad).sum())
     if not bad or not good:
         return None
-    ranks = rankdata(-expected)
+    _, places, counts = np.unique(-expected, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # equals share the mean of their ranks
     return float((ranks[is_bad].sum() - bad * (bad + 1) / 2) / (bad * good))
 
 

@@ -1,7 +1,8 @@
 """What each slice of a segmentation tells of its own quality, tissue by tissue, before anyone has looked at it.
 
-Two more were tried and left out, as expectations came out worse with them: how surely the atlas lies where it lies,
-which is the same for all slices of a case, and the distance to the end of the tissue.
+Four more were tried and left out, as expectations were no better or worse with them: Dice with the neighbouring slices,
+the area over the prior's, the distance to the end of the tissue, and how surely the atlas lies where it lies, which is
+the same for all slices of a case.
 """
 
 from __future__ import annotations
@@ -45,17 +46,13 @@ class Signals:
         iou_prediction: see `DecoderSigns`.
         stability: see `DecoderSigns`.
         prior_dice: Dice of the mask on the slice and the prior above one half.
-        continuity: mean Dice with the masks on the neighbouring slices that show the tissue.
         size_log_mm2: natural logarithm of the mask's area in mm².
-        prior_area_log: natural logarithm of the mask's area over the prior's.
     """
 
     iou_prediction: float | None = None
     stability: float | None = None
     prior_dice: float | None = None
-    continuity: float | None = None
     size_log_mm2: float | None = None
-    prior_area_log: float | None = None
 
 
 SIGNALS = tuple(field.name for field in fields(Signals))
@@ -122,17 +119,12 @@ def _of_tissue(
     areas_mm2 = np.count_nonzero(mask, axis=(rows, columns)) * pixel_mm2
     for index in np.flatnonzero(areas_mm2).tolist():
         plane, area_mm2 = take_slice(mask, axis, index), float(areas_mm2[index])
-        beside = [n for n in (index - 1, index + 1) if 0 <= n < len(areas_mm2) and areas_mm2[n]]
-        near = [dice(plane, take_slice(mask, axis, n)) or 0.0 for n in beside]
         expected = prior(index) > 0.5 if prior else None
-        prior_mm2 = np.count_nonzero(expected) * pixel_mm2 if expected is not None else 0.0
         said = decoder.get((index, tissue.index))
         signals = Signals(
             iou_prediction=said.iou_prediction if said else None,
             stability=said.stability if said else None,
             prior_dice=dice(plane, expected) if expected is not None else None,
-            continuity=float(np.mean(near)) if near else None,
             size_log_mm2=float(np.log(area_mm2)),
-            prior_area_log=float(np.log(area_mm2 / prior_mm2)) if prior_mm2 else None,
         )
         yield SliceSignals(tissue, index, area_mm2, signals)

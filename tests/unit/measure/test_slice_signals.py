@@ -35,14 +35,6 @@ def test_each_slice_that_shows_a_tissue_has_its_signals_and_no_other() -> None:
     assert found[-1].area_mm2 == pytest.approx(6 * 0.35)
 
 
-def test_continuity_is_the_overlap_with_the_neighbours_that_show_the_tissue() -> None:
-    femur = [one.signals for one in slice_signals(_labels(), {}) if one.tissue.name == "femur"]
-    half = 2 * 20 / 60
-    assert [one.continuity for one in femur] == pytest.approx([1, 1, 1, 1, (1 + half) / 2, half])
-    disc = slice_signals(_labels(), {})[-1].signals
-    assert disc.continuity is None
-
-
 def test_decoder_and_prior_are_told_slice_by_slice_and_are_unknown_without_them() -> None:
     labels = _labels()
     signs = {(4, 3): DecoderSigns(0.8, 0.9), (4, 8): DecoderSigns(0.4, None)}
@@ -58,11 +50,10 @@ def test_decoder_and_prior_are_told_slice_by_slice_and_are_unknown_without_them(
     here, beside = found[4, 3], found[3, 3]
     assert (here.iou_prediction, here.stability) == (0.8, 0.9)
     assert here.prior_dice == pytest.approx(2 * 20 / 60)
-    assert here.prior_area_log == pytest.approx(np.log(2.0))
     assert (beside.iou_prediction, beside.stability) == (None, None)
-    assert (beside.prior_dice, beside.prior_area_log) == (0.0, None)
+    assert beside.prior_dice == 0.0
     alone = slice_signals(labels, signs)[0].signals
-    assert (alone.prior_dice, alone.prior_area_log) == (None, None)
+    assert alone.prior_dice is None
 
 
 def test_slices_are_those_of_the_slice_axis_wherever_it_lies() -> None:

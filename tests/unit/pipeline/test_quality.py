@@ -100,3 +100,21 @@ def test_without_a_model_of_quality_nothing_is_expected() -> None:
     assert rows[0]["expected_dice"] is None
     assert rows[0]["stability"] == 0.9
     assert by_tissue == {}
+
+
+def test_the_bundled_model_comes_with_what_was_fitted_for_its_weights() -> None:
+    from msksam_cli.pipeline.models import load_model
+
+    network = load_model("msksam-small", device="cpu")
+    found = quality_model("msksam-small", network)
+    assert found is not None
+    assert found.weights_sha256 == network.weights_sha256
+    assert {"bone", "cartilage", "muscle"} <= set(found.groups)
+    good, bad = found.expected(
+        [
+            ("bone", Signals(iou_prediction=0.95, stability=0.95, prior_dice=0.9, size_log_mm2=7.0)),
+            ("cartilage", Signals(iou_prediction=0.4, stability=0.5, prior_dice=0.1, size_log_mm2=2.5)),
+        ]
+    )
+    assert good > 0.9
+    assert bad < 0.3
