@@ -105,7 +105,8 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
         shown = list(pool.map(lambda case: run.review_case(case, previews.get(case), most_bytes), order))
     records = _run_records(run_folder)
     refused = tuple(reason for record in records for reason in _refused(record))
-    held = f"The viewer holds {len(previews)} volumes, of the first cases that have one. " if previews else ""
+    count = "1 volume" if len(previews) == 1 else f"{len(previews)} volumes"
+    held = f"The viewer holds {count}, of the first cases that have one. " if previews else ""
     return ReviewPage(
         title="Segmentation report",
         lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. {held}"

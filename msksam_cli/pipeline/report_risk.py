@@ -11,10 +11,11 @@ from msksam_cli.measure.qc import WHOLE_CASE
 Row = Mapping[str, str]
 
 EXPECTED_DICE = "expected_dice"
-"""Column of metrics.csv or qc.csv that goes before everything else where it is filled."""
+"""Column of metrics.csv: the Dice that slices like a tissue's had. Of a tissue in the wrong place it tells nothing, so
+that doubts about the whole case go before it."""
 
-MILD = ("cut_by_field_of_view", "touches_border")
-"""Flags that tell what the scan shows and not whether the labels are right; they do not move a case."""
+MILD = ("cut_by_field_of_view", "touches_border", "expected_dice_low")
+"""Flags that tell what the scan shows, or what expected Dice tells already; they do not move a case."""
 
 _MISSING = (Status.EMPTY.value, Status.FAILED.value)
 
@@ -44,19 +45,19 @@ class Risk:
         """The smaller, the sooner a case should be looked at; what is not known counts as bad."""
         expected = -1.0 if self.expected_dice is None else self.expected_dice
         iou = -1.0 if self.lowest_iou is None else self.lowest_iou
-        return expected, -self.missing, -self.case_doubts, -self.tissue_doubts, iou
+        return -self.missing, -self.case_doubts, expected, -self.tissue_doubts, iou
 
     @property
     def words(self) -> str:
         """The same for people."""
-        parts = [] if self.expected_dice is None else [f"expected Dice {self.expected_dice:.2f}"]
-        parts += [f"{self.missing} {_plural(self.missing, 'tissue')} empty or failed"] if self.missing else []
+        parts = [f"{self.missing} {_plural(self.missing, 'tissue')} empty or failed"] if self.missing else []
         doubts = [
             f"{count} {where}"
             for count, where in ((self.case_doubts, "about the whole case"), (self.tissue_doubts, "about tissues"))
             if count
         ]
         parts += [f"{_plural(self.case_doubts + self.tissue_doubts, 'doubt')}: {', '.join(doubts)}"] if doubts else []
+        parts += [] if self.expected_dice is None else [f"lowest expected Dice {self.expected_dice:.2f}"]
         parts += [f"lowest IoU prediction {self.lowest_iou:.2f} ({self.lowest_tissue})"] if self.lowest_tissue else []
         text = "; ".join(parts) or "nothing is known against it"
         return f"{text[0].upper()}{text[1:]}."
@@ -68,7 +69,7 @@ def case_risk(metrics: Sequence[Row], flags: Sequence[Row]) -> Risk:
     on_case = sum(flag["tissue"] == WHOLE_CASE for flag in serious)
     predictions = [(float(row["iou_prediction_mean"]), row["tissue"]) for row in metrics
                    if row.get("iou_prediction_mean")]  # fmt: skip
-    expected = [float(row[EXPECTED_DICE]) for row in (*metrics, *flags) if row.get(EXPECTED_DICE)]
+    expected = [float(row[EXPECTED_DICE]) for row in metrics if row.get(EXPECTED_DICE)]
     lowest = min(predictions, default=(None, ""))
     return Risk(
         missing=sum(row["status"] in _MISSING for row in metrics),
@@ -82,10 +83,12 @@ def case_risk(metrics: Sequence[Row], flags: Sequence[Row]) -> Risk:
 
 def order_words(risks: Sequence[Risk]) -> str:
     """How cases with these risks are sorted."""
-    rest = "tissues empty or failed, doubts about the whole case, doubts about tissues, lowest IoU prediction"
     known = any(risk.expected_dice is not None for risk in risks)
-    first = "lowest expected Dice of a tissue, then " if known else ""
-    return f"Sorted by {first}{rest}. What only concerns the field of view does not move a case."
+    foretold = "lowest expected Dice of a tissue, " if known else ""
+    return (
+        f"Sorted by tissues empty or failed, doubts about the whole case, {foretold}doubts about tissues, lowest IoU "
+        "prediction. What only concerns the field of view does not move a case."
+    )
 
 
 def _plural(count: int, word: str) -> str:

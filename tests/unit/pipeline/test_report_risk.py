@@ -1,5 +1,3 @@
-import pytest
-
 from msksam_cli.pipeline.report_risk import case_risk, order_words
 
 
@@ -32,17 +30,17 @@ def test_what_is_not_known_counts_as_bad():
     assert case_risk([tissue(iou="")], []).key < case_risk([tissue(iou="0.01")], []).key
 
 
-@pytest.mark.parametrize("in_flags", [False, True])
-def test_expected_dice_goes_before_all_else_from_either_table(in_flags):
-    def rated(value):
-        rows = [] if in_flags else [{"expected_dice": value}]
-        found = [tissue(**(rows[0] if rows else {})), tissue("tibia", expected_dice="")]
-        return case_risk(found, [{**flag("touches_border"), "expected_dice": value}] if in_flags else [])
+def test_expected_dice_goes_before_doubts_about_tissues_and_after_those_about_the_case():
+    def rated(value, *flags):
+        return case_risk([tissue(expected_dice=value), tissue("tibia", expected_dice="")], flags)
 
-    bad_flags = case_risk([tissue(status="empty", expected_dice="0.95")], [flag("atlas_fit_low", "all")])
-    assert rated("0.4").key < rated("0.8").key < bad_flags.key
-    assert rated("0.4").words.startswith("Expected Dice 0.40;")
-    assert order_words([SOUND, rated("0.4")]).startswith("Sorted by lowest expected Dice")
+    misplaced = rated("0.95", flag("atlas_fit_low", "all"))
+    doubted = rated("0.8", flag("fragmented"))
+    assert misplaced.key < rated("0.4").key < doubted.key < rated("0.8").key
+    assert case_risk([tissue(status="empty", expected_dice="0.95")], []).key < misplaced.key
+    assert rated("0.4", flag("expected_dice_low")).key == rated("0.4").key, "the same is not held against it twice"
+    assert rated("0.4").words == "Lowest expected Dice 0.40; lowest IoU prediction 0.90 (femur)."
+    assert "whole case, lowest expected Dice of a tissue, doubts about tissues" in order_words([SOUND, rated("0.4")])
     assert "expected" not in order_words([SOUND])
 
 
