@@ -1,4 +1,4 @@
-"""Every outcome of `scan` and `convert`, expected against found: python benchmarks/input.py [--data D] [--zoo SCRIPT].
+"""Every outcome of `scan` and `convert`, expected against found: python benchmarks/robustness/crafted_series.py.
 
 `--data` is the folder of real data beside the project, `--zoo` a script that writes crafted series, one folder per
 failure, with a table of expected outcomes (case, outcome, volumes, note) beside it named <script>_expected.csv and its
@@ -29,7 +29,7 @@ from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.study import read_series, scan_study
 from msksam_cli.pipeline.convert import ConvertOptions, run_convert
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 # folder below the data, volumes, refused, and the shape and spacing (mm) of the first volume
 REAL_DATA = (
