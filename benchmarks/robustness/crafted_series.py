@@ -1,9 +1,9 @@
 """Every outcome of `scan` and `convert`, expected against found: python benchmarks/robustness/crafted_series.py.
 
 `--data` is the folder of real data beside the project, `--zoo` a script that writes crafted series, one folder per
-failure, with a table of expected outcomes (case, outcome, volumes, note) beside it named <script>_expected.csv and its
-truth as `VOL` (slices, rows, columns). The last column says whether every voxel is the truth's. The exit status is 1
-when one outcome differs.
+failure, with a table of expected outcomes (case, outcome, volumes, note) beside it named <script>_expected.csv and
+its truth as `VOL` (slices, rows, columns). The last column says whether every voxel is the truth's. The exit status
+is 1 when one outcome differs.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 Whatever changes the disk below the run's folders is counted as it is called: making a folder or file, every write of
 bytes, fsync, rename. A first run counts them; then for n = 0, 1, 2 … a run finds the disk full at the n-th and ever
-after (with `--once` only at the n-th), and another run finishes its work on a disk with room. Counted are runs that did
-not end with the error of exit code 5 (not_5), files under a final name that are cut or not those of an unbroken run
-(partial_finals), temporaries left behind by the failed run (temporaries), and second runs that failed or left other
-bytes than the unbroken run (unequal_ends). Times are left out of the comparison. The exit status is 1 when a count is
-not 0.
+after (with `--once` only at the n-th), and another run finishes its work on a disk with room. Counted are runs that
+did not end with the error of exit code 5 (not_5), files under a final name that are cut or not those of an unbroken
+run (partial_finals), temporaries left behind by the failed run (temporaries), and second runs that failed or left
+other bytes than the unbroken run (unequal_ends). Times are left out of the comparison. The exit status is 1 when a
+count is not 0.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """`segment` killed by SIGKILL at random moments: python benchmarks/robustness/kill_segment.py [--kills N] [--cases N].
 
 One process holds the imported program and forks a run at a time. Each run is killed at a random moment between the
-loading of the network and the time at which it should end, then the folder is looked at, then the next run goes on where the killed one stopped; when a run ends by
-itself its outputs are compared with those of a run that was never killed, and everything starts from an empty folder
-again. After each kill are counted: files under a final name that cannot be read or differ from those of the unbroken
-run (corrupt), finished cases that the next run made again (redone_finished), and the most cases whose work one kill
-cost (most_redone). At each end: outputs that differ from the unbroken run's (unequal_ends), and temporaries left
-(temporaries). Times are left out of the comparison. The exit status is 1 when a count is not 0 or most_redone is above 1.
+loading of the network and the time at which it should end, then the folder is looked at, then the next run goes on
+where the killed one stopped; when a run ends by itself its outputs are compared with those of a run that was never
+killed, and everything starts from an empty folder again. After each kill are counted: files under a final name that
+cannot be read or differ from those of the unbroken run (corrupt), finished cases that the next run made again
+(redone_finished), and the most cases whose work one kill cost (most_redone). At each end: outputs that differ from
+the unbroken run's (unequal_ends), and temporaries left (temporaries). Times are left out of the comparison. The exit
+status is 1 when a count is not 0 or most_redone is above 1.
 """
 
 from __future__ import annotations

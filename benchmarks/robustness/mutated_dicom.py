@@ -2,8 +2,8 @@
 
 Series are generated in six transfer syntaxes, damaged (bits flipped, header bytes overwritten, cut, inserted, zeroed,
 repeated) and read; `--real` adds the series below a folder, such as real ones. Counted are exceptions other than a
-refusal, reads that took longer than 15 s, and volumes whose grid moved. Changed pixels inside an intact file cannot be
-noticed and are not counted. The exit status is 1 when a count is not 0.
+refusal, reads that took longer than 15 s, and volumes whose grid moved. Changed pixels inside an intact file cannot
+be noticed and are not counted. The exit status is 1 when a count is not 0.
 """
 
 from __future__ import annotations

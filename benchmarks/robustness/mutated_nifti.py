@@ -1,9 +1,9 @@
 """Damaged NIfTI files by the thousand: python benchmarks/robustness/mutated_nifti.py [--files N] [--seed S].
 
-NIfTI-1 and NIfTI-2, compressed and not, generated, damaged and read. Counted are exceptions other than a refusal, reads
-that took longer than 15 s, and compressed files whose voxels or affine came back changed: their checksum must tell. In
-a file without a checksum changed voxels cannot be noticed and are not counted. The exit status is 1 when a count is
-not 0.
+NIfTI-1 and NIfTI-2, compressed and not, generated, damaged and read. Counted are exceptions other than a refusal,
+reads that took longer than 15 s, and compressed files whose voxels or affine came back changed: their checksum must
+tell. In a file without a checksum changed voxels cannot be noticed and are not counted. The exit status is 1 when a
+count is not 0.
 """
 
 from __future__ import annotations

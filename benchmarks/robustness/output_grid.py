@@ -1,10 +1,10 @@
 """Labels on their image's own grid in every orientation: python benchmarks/robustness/output_grid.py [--oblique N].
 
 One volume in the 48 orders and directions that three axes can have, and in `--oblique` more that are turned by random
-angles besides, with all combinations of sform and qform codes among them, is segmented by `segment` itself. Counted are
-label volumes whose shape, affine, codes or stored geometry fields differ in one bit from their image's (moved), and
-those whose labels do not lie on the bright and dark ellipsoids that prompted them (elsewhere). The exit status is 1
-when a count is not 0.
+angles besides, with all combinations of sform and qform codes among them, is segmented by `segment` itself. Counted
+are label volumes whose shape, affine, codes or stored geometry fields differ in one bit from their image's (moved),
+and those whose labels do not lie on the bright and dark ellipsoids that prompted them (elsewhere). The exit status is
+1 when a count is not 0.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from msksam_cli.io.atomic import TEMPORARY_PREFIX
 from msksam_cli.io.tables import write_tissue_table
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
@@ -52,6 +53,7 @@ def write_study(root: Path, cases: int) -> SegmentOptions:
 def comparable(run_folder: Path) -> dict[str, bytes]:
     """Path → bytes of everything two runs of one job must have equal: all but times and hashes of the run's own."""
     names = [path for folder in _COMPARED_FOLDERS for path in sorted((run_folder / folder).glob("*"))]
+    names = [path for path in names if not path.name.startswith(TEMPORARY_PREFIX)]
     names += [run_folder / name for name in _COMPARED_TABLES if (run_folder / name).is_file()]
     found = {path.relative_to(run_folder).as_posix(): path.read_bytes() for path in names}
     if (run_folder / _TIMED_TABLE).is_file():
@@ -66,12 +68,12 @@ def corrupt(run_folder: Path, whole: dict[str, bytes]) -> int:
     parse, and tables whose last line is cut.
     """
     bad = sum(content != whole[name] for name, content in comparable(run_folder).items() if "/" in name)
-    for path in (*run_folder.glob("records/c*.json"), *run_folder.glob("*.json")):
+    for path in (*run_folder.glob("records/c*.json"), *run_folder.glob("[!.]*.json")):
         try:
             json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             bad += 1
-    return bad + sum(not path.read_bytes().endswith(b"\n") for path in run_folder.glob("*.csv"))
+    return bad + sum(not path.read_bytes().endswith(b"\n") for path in run_folder.glob("[!.]*.csv"))
 
 
 def _without_times(table: str) -> bytes:

@@ -161,7 +161,7 @@ def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
         header = json.loads(content[8:header_bytes])
         shape = tuple(int(n) for n in header["features"]["shape"])
         rows, columns = (int(n) for n in header["__metadata__"]["slice_shape"].split("x"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     payload = memoryview(content)[header_bytes:]
     expected = _header(key, (rows, columns), shape, payload)
@@ -192,8 +192,8 @@ def _is_intact(path: Path) -> bool:
     try:
         content = path.read_bytes()
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        key = EmbeddingKey(*(metadata[name] for name in EmbeddingKey.__dataclass_fields__))
-    except (OSError, ValueError, KeyError, TypeError):
+        key = EmbeddingKey(*(str(metadata[name]) for name in EmbeddingKey.__dataclass_fields__))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return path.name == key.digest + _SUFFIX and parse_entry(content, key) is not None
 

@@ -53,6 +53,8 @@ def run_page(run_folder: Path) -> Page:
     metrics = read_csv(run_folder / "metrics.csv")
     flags = read_csv(run_folder / "qc.csv") if (run_folder / "qc.csv").is_file() else []
     record = read_json(run_folder / "run.json") if (run_folder / "run.json").is_file() else {}
+    _check_columns(metrics, ("case", "tissue", "status", "voxels"), "metrics.csv")
+    _check_columns(flags, ("case", "tissue", "flag", "text"), "qc.csv")
     cases = list(dict.fromkeys(row["case"] for row in metrics))
     refused = _refused(record)
     sections = [Section("Cases", doubts=refused, tables=(_overview(cases, metrics, flags),))]
@@ -60,6 +62,14 @@ def run_page(run_folder: Path) -> Page:
     facts = (*_facts(record), ("cases", str(len(cases))), ("not segmented", str(len(refused))))
     lead = "Labels, measures and doubts of each case. For research; not a medical device."
     return Page("Segmentation report", lead, facts, tuple(sections))
+
+
+def _check_columns(rows: Sequence[Row], names: Sequence[str], table: str) -> None:
+    missing = [name for name in names if rows and name not in rows[0]]
+    if missing:
+        raise InputError(
+            f"{table} has no column {', '.join(missing)}", "Run msksam segment again; it rebuilds its tables"
+        )
 
 
 def _overview(cases: Sequence[str], metrics: Sequence[Row], flags: Sequence[Row]) -> Table:
@@ -99,7 +109,12 @@ def _subject(flag: Row) -> str:
 
 
 def _cell(name: str, text: str) -> str:
-    return f"{float(text):.{_DIGITS[name]}f}" if text and name in _DIGITS else text.replace("_", " ")
+    if not text or name not in _DIGITS:
+        return text.replace("_", " ")
+    try:
+        return f"{float(text):.{_DIGITS[name]}f}"
+    except ValueError:
+        return text  # shown as it stands, so that whoever wrote it sees it
 
 
 def _facts(record: object) -> tuple[tuple[str, str], ...]:
@@ -120,6 +135,6 @@ def _refused(record: object) -> tuple[str, ...]:
     listed = record.get("refused", []) if isinstance(record, dict) else []
     return tuple(
         f"{item.get('case') or item.get('file') or 'input'}: {item['reason']}"
-        for item in listed
+        for item in (listed if isinstance(listed, list) else ())
         if isinstance(item, dict) and item.get("reason")
     )
