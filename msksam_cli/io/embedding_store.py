@@ -21,7 +21,7 @@ import numpy as np
 from msksam_cli.embeddings import Embedding, EmbeddingKey
 from msksam_cli.errors import CacheError, EnvironmentFault
 from msksam_cli.io.atomic import TEMPORARY_PREFIX, write_atomic
-from msksam_cli.io.cache_entry import CACHE_HINT, mark_used, read_entry, remove_entry
+from msksam_cli.io.cache_entry import CACHE_HINT, entry_status, mark_used, read_entry, remove_entry
 
 _SUFFIX = ".safetensors"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -136,14 +136,14 @@ class DiskStore:
                 left -= status.st_size
                 removed.append((path, status))
         for path in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):
-            temporary = _status(path)
+            temporary = entry_status(path)
             if temporary and now - temporary.st_mtime > _STALE_TEMPORARY_S:
                 remove_entry(path)
         return _summary(removed)
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.root.glob("??/*" + _SUFFIX):
-            status = _status(path)
+            status = entry_status(path)
             if status and _ENTRY_NAME.fullmatch(path.name):
                 yield path, status
 
@@ -200,10 +200,3 @@ def _is_intact(path: Path) -> bool:
 
 def _summary(entries: list[tuple[Path, os.stat_result]]) -> CacheSummary:
     return CacheSummary(len(entries), sum(status.st_size for _, status in entries))
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None

@@ -135,6 +135,16 @@ def test_prune_spares_a_write_under_way_and_clears_an_old_one(store: DiskStore) 
     assert (fresh.exists(), stale.exists()) == (True, False)
 
 
+def test_entries_that_vanish_while_they_are_counted_checked_and_pruned_are_passed_by(store: DiskStore) -> None:
+    store.put(key_of(1), embedding_of(1))
+    gone = store.path_of(key_of(2))
+    gone.parent.mkdir(exist_ok=True)
+    gone.symlink_to(store.root / "nothing")  # listed, and not there when looked at
+    assert store.summary().entries == 1
+    assert (store.verify().intact, store.verify().removed) == (1, 0)
+    assert store.prune(max_bytes=0).entries == 1
+
+
 def test_an_empty_cache_has_nothing(store: DiskStore) -> None:
     assert store.summary().entries == 0
     assert store.verify().intact == 0
