@@ -51,6 +51,7 @@ class CaseRecord:
         slices_encoded: slices whose embedding was computed.
         slices_cached: slices whose embedding was found.
         prompts: number of prompts decoded.
+        device_memory: what did not fit the device's memory, and what was done about it.
     """
 
     case: str
@@ -65,6 +66,7 @@ class CaseRecord:
     slices_encoded: int = 0
     slices_cached: int = 0
     prompts: int = 0
+    device_memory: Sequence[str] = field(default_factory=list)
 
 
 def setup_sha256(setup: Mapping[str, object]) -> str:
