@@ -10,6 +10,7 @@ import sys
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from msksam_cli import __version__
 from msksam_cli.commands import (
@@ -76,7 +77,7 @@ def main() -> None:
     install_privacy_filter()
     end_on_signals()
     try:
-        app()
+        get_command(app)()  # app() itself would put typer's crash report, which quotes exceptions, in place of ours
     except MsksamError as error:
         typer.echo(f"msksam: {error}", err=True)
         sys.exit(error.exit_code)

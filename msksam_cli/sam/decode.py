@@ -63,7 +63,7 @@ def decode_slices(
     if is_on_cpu(sam):
         return _decoded(sam, asked, asking, chunk or 1)
     memory = memory or DeviceMemory()
-    together = memory.prompts_at_once(chunk or GPU_CHUNK)
+    together = min(memory.prompts_at_once(chunk or GPU_CHUNK), max(sum(len(prompts) for _, prompts in asked), 1))
     while True:
         try:
             return _decoded(sam, asked, asking, together)
