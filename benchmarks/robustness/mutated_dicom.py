@@ -2,8 +2,9 @@
 
 Series are generated in six transfer syntaxes, damaged (bits flipped, header bytes overwritten, cut, inserted, zeroed,
 repeated) and read; `--real` adds the series below a folder, such as real ones. Counted are exceptions other than a
-refusal, reads that took longer than 15 s, and volumes whose grid moved. Changed pixels inside an intact file cannot
-be noticed and are not counted. The exit status is 1 when a count is not 0.
+refusal, reads that took longer than 15 s, volumes whose grid moved, and scans that do not account for every file.
+Changed pixels inside an intact file cannot be noticed and are not counted. The exit status is 1 when a count is not
+0.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ def mutate_dicom(folder: Path, files: int, seed: int, real: Path | None = None) 
 
     def attempt(study: Path) -> None:
         scan = scan_study(study)
+        counts["unaccounted"] += {record.path.name for record in scan.files} != {path.name for path in originals[study]}
         counts["refused"] += len(scan.refused)
         for series in scan.series:
             try:

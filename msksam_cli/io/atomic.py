@@ -29,6 +29,7 @@ TEMPORARY_PREFIX = ".msksam-tmp-"
 _ABANDONED_S = 86_400.0
 _STARTED_S = time.time()
 _LONGEST_ENDING = 16
+_MARK = re.compile(r"([0-9a-f]{8})-(\d+)-")
 _open_temporaries: set[Path] = set()
 
 
@@ -141,7 +142,7 @@ def clean_temporaries(folder: Path) -> int:
 
 def abandon_writes() -> None:
     """Remove what this process is writing at the moment, for when it ends before its threads do."""
-    ours = TEMPORARY_PREFIX + _writer()
+    ours = TEMPORARY_PREFIX + writer_mark()
     for path in list(_open_temporaries):
         if path.name.startswith(ours):  # and not the parent's, in a forked process
             _remove_temporary(path)
@@ -151,7 +152,7 @@ atexit.register(abandon_writes)
 
 
 def _temporary_name() -> str:
-    return TEMPORARY_PREFIX + _writer() + secrets.token_hex(4)
+    return TEMPORARY_PREFIX + writer_mark() + secrets.token_hex(4)
 
 
 def _remove_temporary(path: Path) -> None:
@@ -163,28 +164,37 @@ def _remove_temporary(path: Path) -> None:
     _open_temporaries.discard(path)
 
 
-def _writer() -> str:
+def writer_mark() -> str:
     """What tells the files of this process from those of others: machine and process number."""
     return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}-"
 
 
-def _is_abandoned(path: Path) -> bool:
-    written_by = re.fullmatch(r"([0-9a-f]{8})-(\d+)-.*", path.name.removeprefix(TEMPORARY_PREFIX))
-    try:
-        touched_s = path.stat().st_mtime
-    except OSError:
-        return False  # it became its target meanwhile
-    if not written_by or f"{written_by[1]}-" != _writer()[:9]:
-        return time.time() - touched_s > _ABANDONED_S
-    if int(written_by[2]) == os.getpid():
-        return touched_s < _STARTED_S  # of an earlier process with this number, as in a container started again
+def is_gone(mark: str) -> bool:
+    """Whether a mark that begins as `writer_mark` is that of a process of this machine which has ended."""
+    written_by = _MARK.match(mark)
+    if not written_by or not mark.startswith(writer_mark()[:9]):
+        return False
     try:
         os.kill(int(written_by[2]), 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False  # it lives and belongs to someone else
     return False
+
+
+def _is_abandoned(path: Path) -> bool:
+    mark = path.name.removeprefix(TEMPORARY_PREFIX)
+    written_by = _MARK.match(mark)
+    try:
+        touched_s = path.stat().st_mtime
+    except OSError:
+        return False  # it became its target meanwhile
+    if not written_by or not mark.startswith(writer_mark()[:9]):
+        return time.time() - touched_s > _ABANDONED_S
+    if int(written_by[2]) == os.getpid():
+        return touched_s < _STARTED_S  # of an earlier process with this number, as in a container started again
+    return is_gone(mark)
 
 
 def _sync_folder(folder: Path) -> None:
