@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import crafted_series
 import flipped_bits
 import mutated_dicom
 import mutated_nifti
@@ -18,6 +19,12 @@ from msksam_cli.io.tables import read_json
 from msksam_cli.pipeline.quality_file import read_quality_file
 from msksam_cli.pipeline.report import write_report
 from msksam_cli.pipeline.run_record import read_record
+
+
+def test_crafted_series_come_to_what_they_must_with_every_voxel_in_its_place(tmp_path):
+    rows = list(crafted_series.own_rows(tmp_path))
+    assert len(rows) >= 30
+    assert [(row.name, row.expected, row.found, row.voxels) for row in rows if not row.agrees] == []
 
 
 def test_mutated_dicom_files_never_crash_the_reader_nor_move_a_volume(tmp_path):
