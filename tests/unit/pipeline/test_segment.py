@@ -566,3 +566,27 @@ def test_outputs_inside_the_study_are_not_taken_for_input_by_the_next_run(small_
         assert cases_of(run) == ["a"]
     shutil.rmtree(small_study.images / "results" / "records")  # as a run killed during its first case leaves it
     assert cases_of(segment(output=small_study.images / "other")) == ["a"]
+
+
+def test_a_run_tells_of_a_device_that_was_too_small(small_study, segment, tmp_path, monkeypatch):
+    import torch
+
+    from msksam_cli.sam import encode
+
+    small_study.add("a")
+    assert segment().outcomes[0].record.device_memory == []
+    compute = encode.embed_images
+
+    def holds_two(sam, images, precision="fp32"):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(sam, images, precision)
+
+    monkeypatch.setattr(encode, "is_on_cpu", lambda sam: False)
+    monkeypatch.setattr(encode, "embed_images", holds_two)
+    segment(output=tmp_path / "again", cache=tmp_path / "other")
+    (case,) = json.loads((tmp_path / "again" / "run.json").read_text())["segmented"]
+    assert case["device_memory"] == ["slices encoded 2 at once, more did not fit"]
+    assert case["slices_encoded"] == 5
+    one, other = (read_label_map(tmp_path / folder / "labels" / "a.nii.gz").values for folder in ("out", "again"))
+    assert np.mean(one != other) < 0.01
