@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs-check usage bench figures wheel clean
+.PHONY: help demo test lint types docs-check usage bench robustness figures wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,17 @@ bench: $(INSTALLED) ## Measure speed beside segment-anything's own loop (a quart
 	$(BIN)/python benchmarks/decode_speed.py --arch vit_b
 	test -d "$(STUDY)" || $(BIN)/msksam demo -o demo
 	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --other cartilage
+
+robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared caches at full size (two hours)
+	$(BIN)/python benchmarks/robustness/crafted_series.py
+	$(BIN)/python benchmarks/robustness/mutated_dicom.py
+	$(BIN)/python benchmarks/robustness/mutated_nifti.py
+	$(BIN)/python benchmarks/robustness/own_parsers.py
+	$(BIN)/python benchmarks/robustness/kill_segment.py
+	$(BIN)/python benchmarks/robustness/disk_full.py
+	$(BIN)/python benchmarks/robustness/shared_cache.py
+	$(BIN)/python benchmarks/robustness/flipped_bits.py
+	$(BIN)/python benchmarks/robustness/output_grid.py
 
 figures: $(INSTALLED) ## Draw the pictures in assets/ again
 	$(BIN)/python benchmarks/figures.py

@@ -6,12 +6,11 @@ cases failed, 4 nothing usable in the input, 5 environment, 130 and 143 on SIGIN
 
 from __future__ import annotations
 
-import signal
 import sys
-from types import FrameType
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from msksam_cli import __version__
 from msksam_cli.commands import (
@@ -33,6 +32,7 @@ from msksam_cli.commands import (
     segment,
 )
 from msksam_cli.errors import MsksamError
+from msksam_cli.io.ending import end_on_signals
 from msksam_cli.io.privacy import install_privacy_filter
 
 app = typer.Typer(
@@ -77,16 +77,9 @@ def _root(
 def main() -> None:
     """Run the command line and exit with its code."""
     install_privacy_filter()
-    signal.signal(signal.SIGTERM, _raise_exit)
-    signal.signal(signal.SIGINT, _raise_exit)
+    end_on_signals()
     try:
-        app()
+        get_command(app)()  # app() itself would put typer's crash report, which quotes exceptions, in place of ours
     except MsksamError as error:
         typer.echo(f"msksam: {error}", err=True)
         sys.exit(error.exit_code)
-
-
-def _raise_exit(number: int, frame: FrameType | None) -> None:
-    """Turn SIGINT and SIGTERM into an exception, so that open writes are undone on the way out."""
-    del frame
-    raise SystemExit(128 + number)

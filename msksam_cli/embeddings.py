@@ -69,6 +69,14 @@ class EmbeddingStore(Protocol):
         """Keep an embedding; a second put of the same key is harmless."""
         ...
 
+    def claim(self, key: EmbeddingKey) -> bool:
+        """Whether the caller should compute an embedding; False while another process is at it."""
+        ...
+
+    def release(self, key: EmbeddingKey) -> None:
+        """Give a claim back, whether or not the embedding was put."""
+        ...
+
 
 class MemoryStore:
     """An `EmbeddingStore` that lives as long as the object."""
@@ -83,3 +91,11 @@ class MemoryStore:
     def put(self, key: EmbeddingKey, embedding: Embedding) -> None:
         """Keep an embedding."""
         self._entries[key] = embedding
+
+    def claim(self, key: EmbeddingKey) -> bool:
+        """Always: nobody else puts anything here."""
+        del key
+        return True
+
+    def release(self, key: EmbeddingKey) -> None:
+        """Nothing to give back."""

@@ -10,6 +10,7 @@
     ├── CacheError         the embedding cache cannot be used
     ├── ParityError        two runtimes that must agree do not                      exit 1
     └── EnvironmentFault   disk, device or permission                               exit 5
+        └── DeviceMemoryFault  one slice or prompt alone does not fit the device
 
 `ValueError` is for a programmer's mistake and never for a user's input.
 """
@@ -85,3 +86,7 @@ class EnvironmentFault(MsksamError):
     """The disk, the device or a permission stands in the way."""
 
     exit_code = 5
+
+
+class DeviceMemoryFault(EnvironmentFault):
+    """The least that can be computed at once does not fit the device's memory."""

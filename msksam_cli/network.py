@@ -47,6 +47,10 @@ class Network(Protocol):
     def metadata(self) -> Mapping[str, str]:
         """What the checkpoint says about itself, such as its preprocessing or a fitted prior weight."""
 
+    @property
+    def memory_notes(self) -> tuple[str, ...]:
+        """What did not fit the device's memory, and what was done about it; empty when everything did."""
+
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order."""
 

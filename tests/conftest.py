@@ -56,8 +56,7 @@ def small_study(tmp_path: Path) -> SmallStudy:
     return study
 
 
-@pytest.fixture(scope="session")
-def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_small_checkpoint(path: Path) -> None:
     """The bundled architecture at 64 px with random weights that give masks with edges."""
     import torch
 
@@ -67,9 +66,15 @@ def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.set_num_threads(1)
     torch.manual_seed(5)
-    path = tmp_path_factory.mktemp("model") / "random.safetensors"
     sam = build_sam("msksam_small", 64)
     path.write_bytes(dump_checkpoint(sam, "msksam_small", name="random", preprocessing=PREPROCESSING_VERSION))
+
+
+@pytest.fixture(scope="session")
+def small_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with what `write_small_checkpoint` writes."""
+    path = tmp_path_factory.mktemp("model") / "random.safetensors"
+    write_small_checkpoint(path)
     return path
 
 

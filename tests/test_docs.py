@@ -185,7 +185,7 @@ def test_accuracy_in_the_readme_is_that_of_the_results() -> None:
         assert [number for number in numbers if number not in measured] == [], results
 
 
-@pytest.mark.parametrize("document", ["README.md", "usage.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "usage.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_links_lead_to_files(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text) if not link.startswith(("http", "mailto"))]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.markers import Marker
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import msksam_cli
@@ -106,6 +107,20 @@ def test_each_dependency_is_constrained_within_its_range() -> None:
         assert wanted.name.lower() in known_good, f"constraints.txt lacks {wanted.name}"
         pins = [spec.version for spec in known_good[wanted.name.lower()].specifier if spec.operator == "=="]
         assert all(wanted.specifier.contains(pin) for pin in pins), wanted
+
+
+def test_the_lock_has_every_runtime_package_but_torch_as_constrained_and_with_hashes() -> None:
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    entries = re.findall(r"^([^#\s][^\\\n]*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.MULTILINE)
+    assert len(entries) == len(re.findall(r"^[^#\s]", text, re.MULTILINE))
+    locked = {canonicalize_name(Requirement(line).name): Requirement(line) for line, _ in entries}
+    constrained = {canonicalize_name(r.name): r for r in map(Requirement, requirement_lines("constraints.txt"))}
+    assert {name: str(one.specifier) for name, one in locked.items()} == {
+        name: str(constrained[name].specifier) for name in locked
+    }
+    wanted = {canonicalize_name(requirement.name): requirement for requirement in runtime_requirements()}
+    assert set(wanted) - set(locked) == {"torch"}
+    assert {name for name in wanted if name in locked and wanted[name].marker != locked[name].marker} == set()
 
 
 def test_constraints_hold_no_local_build_and_no_path() -> None:

@@ -45,5 +45,10 @@ def spread_over_cores(
     """
     if not items:
         return []
-    with ThreadPoolExecutor(min(workers or cores(), len(items)), initializer=prepare) as pool:
+    pool = ThreadPoolExecutor(min(workers or cores(), len(items)), initializer=prepare)
+    try:
         return list(pool.map(function, items))
+    finally:
+        pool.shutdown(
+            cancel_futures=True
+        )  # after an exception, such as a signal's, what has not begun is not waited for

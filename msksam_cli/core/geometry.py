@@ -18,6 +18,7 @@ Shape = tuple[int, int, int]
 FloatArray = NDArray[np.float64]
 
 _ISOTROPIC_RATIO = 1.2
+_FARTHEST_MM = 1e9  # beyond it products overflow
 _AXIS_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -30,7 +31,7 @@ class Grid:
         affine: (4, 4) float64, voxel to RAS+ world in mm; read-only.
 
     Raises:
-        InputError: the affine is not finite, singular or has no positive spacing.
+        InputError: the affine is not finite, beyond all measure, singular or has no positive spacing.
     """
 
     shape: Shape
@@ -45,6 +46,10 @@ class Grid:
             raise InputError(f"grid of shape {shape} holds no voxel")
         if not np.isfinite(affine).all():
             raise InputError("affine holds values that are not finite", "Repair the header of this file")
+        if np.abs(affine).max() > _FARTHEST_MM:
+            raise InputError(
+                f"affine holds {np.abs(affine).max():.3g} mm, which is nowhere", "Repair the header of this file"
+            )
         if abs(np.linalg.det(affine[:3, :3])) < 1e-9 or not np.allclose(affine[3], (0, 0, 0, 1)):
             raise InputError("affine is singular or not affine", "Repair the header of this file")
         affine.setflags(write=False)

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,6 +36,10 @@ from msksam_cli.io.toml_text import toml_text
 MANIFEST, TABLE, ARRAYS = "atlas.toml", "tissues.tsv", "priors.npz"
 FORMAT = 1
 _HASH_KEY = "sha256 = "
+_CONTRADICTIONS = (
+    LookupError, TypeError, ValueError, AttributeError, ArithmeticError, EOFError, OSError, MemoryError, RecursionError,
+    NotImplementedError, InputError, zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip  # whatever readers of TOML and zip trip over in files that have the right hash and are no atlas
 
 
 @dataclass(frozen=True)
@@ -164,7 +170,7 @@ def _contradictions_refused(folder: Path) -> Iterator[None]:
     """Turn what goes wrong while an atlas is decoded into a refusal of that atlas."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, InputError, zipfile.BadZipFile) as error:
+    except _CONTRADICTIONS as error:
         raise AtlasError(f"atlas {folder.name} contradicts itself: {error}", "Build it again") from error
 
 

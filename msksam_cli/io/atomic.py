@@ -8,13 +8,14 @@ starts with `TEMPORARY_PREFIX`, which `clean_temporaries` removes.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import os
 import platform
 import re
+import secrets
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ TEMPORARY_PREFIX = ".msksam-tmp-"
 _ABANDONED_S = 86_400.0
 _STARTED_S = time.time()
 _LONGEST_ENDING = 16
+_MARK = re.compile(r"([0-9a-f]{8})-(\d+)-")
+_open_temporaries: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -44,15 +47,11 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
     """
+    temporary = target.with_name(_temporary_name() + "-" + "".join(target.suffixes)[-_LONGEST_ENDING:])
     try:
+        _open_temporaries.add(temporary)
         target.parent.mkdir(parents=True, exist_ok=True)
-        ending = "-" + "".join(target.suffixes)[-_LONGEST_ENDING:]
-        handle, name = tempfile.mkstemp(prefix=TEMPORARY_PREFIX + _writer(), suffix=ending, dir=target.parent)
-        os.close(handle)
-    except OSError as error:
-        raise _fault(error, target) from error
-    temporary = Path(name)
-    try:
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield temporary
         if durable:
             with temporary.open("rb") as written:
@@ -62,11 +61,9 @@ def atomic_path(target: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _sync_folder(target.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _fault(error, target) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        _remove_temporary(temporary)
 
 
 @contextlib.contextmanager
@@ -78,13 +75,11 @@ def atomic_folder(target: Path, seal: str) -> Iterator[Path]:
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
     """
-    is_new = not target.exists()
+    is_new, temporary = not target.exists(), target / _temporary_name()
     try:
+        _open_temporaries.add(temporary)
         target.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX + _writer(), dir=target))
-    except OSError as error:
-        raise _fault(error, target) from error
-    try:
+        temporary.mkdir(mode=0o700)
         yield temporary
         (target / seal).unlink(missing_ok=True)
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == seal):
@@ -96,8 +91,8 @@ def atomic_folder(target: Path, seal: str) -> Iterator[Path]:
     except OSError as error:
         raise _fault(error, target) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if is_new and not any(target.iterdir()):
+        _remove_temporary(temporary)
+        if is_new and target.is_dir() and not any(target.iterdir()):
             target.rmdir()
 
 
@@ -141,35 +136,65 @@ def clean_temporaries(folder: Path) -> int:
     """
     stale = [path for path in folder.rglob(TEMPORARY_PREFIX + "*") if _is_abandoned(path)]
     for path in stale:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove_temporary(path)
     return len(stale)
 
 
-def _writer() -> str:
+def abandon_writes() -> None:
+    """Remove what this process is writing at the moment, for when it ends before its threads do."""
+    ours = TEMPORARY_PREFIX + writer_mark()
+    for path in list(_open_temporaries):
+        if path.name.startswith(ours):  # and not the parent's, in a forked process
+            _remove_temporary(path)
+
+
+atexit.register(abandon_writes)
+
+
+def _temporary_name() -> str:
+    return TEMPORARY_PREFIX + writer_mark() + secrets.token_hex(4)
+
+
+def _remove_temporary(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):  # a folder that became read-only must not hide what went wrong before
+            path.unlink(missing_ok=True)
+    _open_temporaries.discard(path)
+
+
+def writer_mark() -> str:
     """What tells the files of this process from those of others: machine and process number."""
     return f"{zlib.crc32(platform.node().encode()):08x}-{os.getpid()}-"
 
 
-def _is_abandoned(path: Path) -> bool:
-    written_by = re.fullmatch(r"([0-9a-f]{8})-(\d+)-.*", path.name.removeprefix(TEMPORARY_PREFIX))
-    try:
-        touched_s = path.stat().st_mtime
-    except OSError:
-        return False  # it became its target meanwhile
-    if not written_by or f"{written_by[1]}-" != _writer()[:9]:
-        return time.time() - touched_s > _ABANDONED_S
-    if int(written_by[2]) == os.getpid():
-        return touched_s < _STARTED_S  # of an earlier process with this number, as in a container started again
+def is_gone(mark: str) -> bool:
+    """Whether a mark that begins as `writer_mark` is that of a process of this machine which has ended."""
+    written_by = _MARK.match(mark)
+    if not written_by or not mark.startswith(writer_mark()[:9]):
+        return False
     try:
         os.kill(int(written_by[2]), 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         return False  # it lives and belongs to someone else
     return False
+
+
+def _is_abandoned(path: Path) -> bool:
+    mark = path.name.removeprefix(TEMPORARY_PREFIX)
+    written_by = _MARK.match(mark)
+    try:
+        touched_s = path.stat().st_mtime
+    except OSError:
+        return False  # it became its target meanwhile
+    if not written_by or not mark.startswith(writer_mark()[:9]):
+        return time.time() - touched_s > _ABANDONED_S
+    if int(written_by[2]) == os.getpid():
+        return touched_s < _STARTED_S  # of an earlier process with this number, as in a container started again
+    return is_gone(mark)
 
 
 def _sync_folder(folder: Path) -> None:

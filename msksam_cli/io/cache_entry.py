@@ -24,6 +24,14 @@ def read_entry(path: Path) -> bytes | None:
         raise CacheError(f"cache entry {path.name[:12]}… cannot be read: {error.strerror}", CACHE_HINT) from error
 
 
+def entry_status(path: Path) -> os.stat_result | None:
+    """Size and time of last use of an entry, None when it has vanished meanwhile."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
 def mark_used(path: Path) -> None:
     """Set the time of last use to now, where that is allowed."""
     try:

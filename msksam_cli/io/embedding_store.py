@@ -2,7 +2,8 @@
 
 An entry is one float16 tensor; its header holds the key and a sha256 over shapes and bytes. A reader rebuilds the
 header it expects and compares it byte for byte, and hashes the rest, so that an entry with a single changed bit is
-noticed, deleted and computed again. Entries appear by rename: nothing here needs a lock.
+noticed, deleted and computed again. Entries appear by rename: nothing here needs a lock. Claims (`<key>.claim`) only
+keep processes from computing the same embedding at the same time.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import numpy as np
 from msksam_cli.embeddings import Embedding, EmbeddingKey
 from msksam_cli.errors import CacheError, EnvironmentFault
 from msksam_cli.io.atomic import TEMPORARY_PREFIX, write_atomic
-from msksam_cli.io.cache_entry import CACHE_HINT, mark_used, read_entry, remove_entry
+from msksam_cli.io.cache_entry import CACHE_HINT, entry_status, mark_used, read_entry, remove_entry
+from msksam_cli.io.claims import CLAIM_SUFFIX, claim
 
 _SUFFIX = ".safetensors"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}\.safetensors")
@@ -102,6 +104,14 @@ class DiskStore:
         except EnvironmentFault as error:
             raise CacheError(f"embedding cache: {error.message}", CACHE_HINT) from error
 
+    def claim(self, key: EmbeddingKey) -> bool:
+        """Whether the caller should compute an embedding; False while another process is at it."""
+        return claim(self.path_of(key).with_suffix(CLAIM_SUFFIX))
+
+    def release(self, key: EmbeddingKey) -> None:
+        """Give a claim back, whether or not the embedding was put."""
+        remove_entry(self.path_of(key).with_suffix(CLAIM_SUFFIX))
+
     def summary(self) -> CacheSummary:
         """How many entries there are and how large they are."""
         return _summary(list(self._entries()))
@@ -120,7 +130,7 @@ class DiskStore:
     def prune(self, *, max_age_s: float | None = None, max_bytes: int | None = None) -> CacheSummary:
         """Remove entries not used for `max_age_s` seconds, then the least recently used ones above `max_bytes`.
 
-        Temporary files that a killed process left more than an hour ago go too.
+        Temporary files and claims that a killed process left more than an hour ago go too.
 
         Returns:
             What was removed.
@@ -135,15 +145,15 @@ class DiskStore:
                 remove_entry(path)
                 left -= status.st_size
                 removed.append((path, status))
-        for path in self.root.glob(f"*/{TEMPORARY_PREFIX}*"):
-            temporary = _status(path)
+        for path in (*self.root.glob(f"*/{TEMPORARY_PREFIX}*"), *self.root.glob(f"??/*{CLAIM_SUFFIX}")):
+            temporary = entry_status(path)
             if temporary and now - temporary.st_mtime > _STALE_TEMPORARY_S:
                 remove_entry(path)
         return _summary(removed)
 
     def _entries(self) -> Iterator[tuple[Path, os.stat_result]]:
         for path in self.root.glob("??/*" + _SUFFIX):
-            status = _status(path)
+            status = entry_status(path)
             if status and _ENTRY_NAME.fullmatch(path.name):
                 yield path, status
 
@@ -161,7 +171,7 @@ def parse_entry(content: bytes, key: EmbeddingKey) -> Embedding | None:
         header = json.loads(content[8:header_bytes])
         shape = tuple(int(n) for n in header["features"]["shape"])
         rows, columns = (int(n) for n in header["__metadata__"]["slice_shape"].split("x"))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     payload = memoryview(content)[header_bytes:]
     expected = _header(key, (rows, columns), shape, payload)
@@ -192,18 +202,11 @@ def _is_intact(path: Path) -> bool:
     try:
         content = path.read_bytes()
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
-        key = EmbeddingKey(*(metadata[name] for name in EmbeddingKey.__dataclass_fields__))
-    except (OSError, ValueError, KeyError, TypeError):
+        key = EmbeddingKey(*(str(metadata[name]) for name in EmbeddingKey.__dataclass_fields__))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
     return path.name == key.digest + _SUFFIX and parse_entry(content, key) is not None
 
 
 def _summary(entries: list[tuple[Path, os.stat_result]]) -> CacheSummary:
     return CacheSummary(len(entries), sum(status.st_size for _, status in entries))
-
-
-def _status(path: Path) -> os.stat_result | None:
-    try:
-        return path.stat()
-    except OSError:
-        return None

@@ -74,7 +74,7 @@ def read_fusion_file(path: Path) -> FusionWeights:
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path.name} cannot be read", "Fit it again with `msksam compare --fit-fusion`") from error
     return fusion_weights(table, path.name)
 

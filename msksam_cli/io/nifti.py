@@ -9,21 +9,23 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.geometry import Grid
 from msksam_cli.core.quantity import QuantityMap
 from msksam_cli.core.series import FormChoice
 from msksam_cli.core.tissues import TissueTable, default_table
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import SeriesError
-from msksam_cli.io.atomic import write_atomic
+from msksam_cli.io.atomic import atomic_path
 from msksam_cli.io.nifti_header import (
     NiftiForm,
     NiftiHeader,
+    check_written,
     form_from_grid,
     open_content,
     read_header,
@@ -118,8 +120,9 @@ def write_label_map(path: Path, label_map: LabelMap, form: NiftiForm) -> None:
 
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
+        GridMismatchError: the form places the voxels elsewhere than their grid; nothing is written.
     """
-    _write(path, np.asarray(label_map.values), form, _LABEL_COMPRESSION)
+    _write(path, np.asarray(label_map.values), label_map.grid, form, _LABEL_COMPRESSION)
 
 
 def write_volume(path: Path, volume: Volume, form: NiftiForm) -> None:
@@ -127,8 +130,9 @@ def write_volume(path: Path, volume: Volume, form: NiftiForm) -> None:
 
     Raises:
         EnvironmentFault: the disk is full or the folder cannot be written.
+        GridMismatchError: the form places the voxels elsewhere than their grid; nothing is written.
     """
-    _write(path, _smallest_exact(np.asarray(volume.intensities)), form, _VOLUME_COMPRESSION)
+    _write(path, _smallest_exact(np.asarray(volume.intensities)), volume.grid, form, _VOLUME_COMPRESSION)
 
 
 def _read_values(path: Path, opened: NiftiHeader) -> NDArray[Any]:
@@ -165,7 +169,8 @@ def _smallest_exact(intensities: NDArray[np.float32]) -> NDArray[Any]:
     return intensities
 
 
-def _write(path: Path, voxels: NDArray[Any], form: NiftiForm, compression: int) -> None:
+def _write(path: Path, voxels: NDArray[Any], grid: Grid, form: NiftiForm, compression: int) -> None:
+    """Write, and read the geometry back before the file gets its name."""
     header = nibabel.Nifti1Header() if form.version == 1 else nibabel.Nifti2Header()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
@@ -177,11 +182,11 @@ def _write(path: Path, voxels: NDArray[Any], form: NiftiForm, compression: int) 
     little_endian = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
     content = header.binaryblock + _NO_EXTENSION + little_endian.tobytes(order="F")
 
-    def write(stream: BinaryIO) -> None:
-        if not path.name.endswith(".gz"):
-            stream.write(content)
-            return
-        with gzip.GzipFile("", "wb", compression, stream, mtime=0) as compressed:
-            compressed.write(content)
-
-    write_atomic(path, write)
+    with atomic_path(path) as temporary:
+        with temporary.open("wb") as stream:
+            if not path.name.endswith(".gz"):
+                stream.write(content)
+            else:
+                with gzip.GzipFile("", "wb", compression, stream, mtime=0) as compressed:
+                    compressed.write(content)
+        check_written(temporary, grid, form)

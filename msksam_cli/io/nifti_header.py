@@ -24,12 +24,13 @@ from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid, Shape
 from msksam_cli.core.series import FormChoice
-from msksam_cli.errors import InputError, SeriesError
+from msksam_cli.errors import GridMismatchError, InputError, SeriesError
 from msksam_cli.io.memory import check_fits_memory
 
 _FORM_TOLERANCE_VOXELS = 0.1
 _EXACT_QFORM_VOXELS = 0.01
 _SHEAR_TOLERANCE = 0.01
+_WRITTEN_TOLERANCE_VOXELS = 0.01  # single precision of the header, in a large matrix
 _QUATERNION_ROUNDING = 1e-6
 _DEFLATE_LIMIT = 1032  # zlib's own bound on how much one compressed byte can hold
 _READING_BYTES_PER_VOXEL = 12
@@ -102,6 +103,31 @@ def form_from_grid(grid: Grid) -> NiftiForm:
         header["qform_code"] = 0
     header.set_xyzt_units("mm")
     return _form_of(header, ())
+
+
+def check_written(path: Path, grid: Grid, form: NiftiForm) -> None:
+    """Raise unless a file that was just written lies on `grid` and has the header fields of `form`.
+
+    The voxel corners of `grid` are taken to the world by its affine and back by that of the file.
+
+    Raises:
+        GridMismatchError: it does not.
+    """
+    with open_content(path) as stream:
+        header, raw = _parse_header(stream.read(_HEADER_SIZE[2]))
+    written = _form_of(raw, ())
+    changed = [
+        name for name, value in form.fields.items() if not np.array_equal(written.fields[name], value, equal_nan=True)
+    ]
+    with np.errstate(all="ignore"):
+        affines = [
+            affine for affine in (_sform(header), _qform(header), header.get_base_affine()) if affine is not None
+        ]
+        offset = min(_corner_offset_voxels(grid.shape, grid.affine, affine) for affine in affines)
+    shape = _shape_3d(header)
+    if changed or shape != grid.shape or not offset <= _WRITTEN_TOLERANCE_VOXELS:
+        what = f"fields {', '.join(changed)} differ" if changed else f"shape {shape}, corners {offset:.3g} voxels off"
+        raise GridMismatchError(f"what was to be written does not lie on its image's grid: {what}", "Report this bug")
 
 
 @contextmanager

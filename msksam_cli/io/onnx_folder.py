@@ -14,6 +14,8 @@ from msksam_cli.io.tables import read_json
 from msksam_cli.io.weights import file_sha256, hash_mismatch
 
 ENCODER_FILE, DECODER_FILE, PARITY_FILE = "encoder.onnx", "decoder.onnx", "parity.json"
+DATA_SUFFIX = ".data"
+"""Added to the name of a graph: its weights, where they are too large for the graph itself."""
 
 _HINT = "Run `msksam export-onnx` again"
 
@@ -25,7 +27,7 @@ def is_onnx_folder(path: Path) -> bool:
 
 def other_files(folder: Path) -> tuple[str, ...]:
     """Names of what lies in a folder and belongs to no export; none where there is no folder."""
-    own = {f"{name}{ending}" for name in (ENCODER_FILE, DECODER_FILE) for ending in ("", ".data")} | {PARITY_FILE}
+    own = {f"{name}{ending}" for name in (ENCODER_FILE, DECODER_FILE) for ending in ("", DATA_SUFFIX)} | {PARITY_FILE}
     return tuple(sorted(path.name for path in folder.iterdir() if path.name not in own)) if folder.is_dir() else ()
 
 
@@ -38,7 +40,7 @@ def read_onnx_folder(folder: Path) -> Mapping[str, object]:
     """What `parity.json` says, after comparing every file with the hash it names.
 
     Raises:
-        ModelError: it cannot be read, or a file is missing or has another hash.
+        ModelError: it cannot be read, or a file is missing, has another hash or none.
     """
     content = read_parity(folder)
     files = content["files"]
@@ -50,6 +52,9 @@ def read_onnx_folder(folder: Path) -> Mapping[str, object]:
         found = file_sha256(folder / name)
         if found != expected:
             raise hash_mismatch(f"{name} in {folder.name}", str(expected), found)
+    for name in (f"{ENCODER_FILE}{DATA_SUFFIX}", f"{DECODER_FILE}{DATA_SUFFIX}"):
+        if name not in files and (folder / name).exists():
+            raise ModelError(f"{name} in {folder.name} is not named by {PARITY_FILE}", _HINT)
     return content
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from pathlib import Path
@@ -33,6 +34,8 @@ def install_privacy_filter() -> None:
     logging.setLogRecordFactory(make_redacted)
     warnings.showwarning = _show_warning
     sys.excepthook = _show_crash
+    threading.excepthook = lambda crash: _report(crash.exc_value)
+    sys.unraisablehook = lambda crash: _report(crash.exc_value)
 
 
 def redact(record: logging.LogRecord) -> logging.LogRecord:
@@ -60,7 +63,12 @@ def _show_warning(  # noqa: PLR0917  # the signature is that of warnings.showwar
 
 def _show_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     del kind, trace
-    sys.stderr.write(describe_crash(error))
+    _report(error)
+
+
+def _report(error: BaseException | None) -> None:
+    if error is not None and not isinstance(error, SystemExit):
+        sys.stderr.write(describe_crash(error))
 
 
 def describe_crash(error: BaseException) -> str:

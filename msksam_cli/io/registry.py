@@ -95,7 +95,7 @@ def read_registry(path: Path) -> tuple[ModelEntry, ...]:
     try:
         tables: list[dict[str, Any]] = tomllib.loads(path.read_text(encoding="utf-8"))["model"]
         entries = tuple(ModelEntry(**table) for table in tables)
-    except (OSError, tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(f"model registry {path.name} cannot be read: {error}", "Install msksam again") from error
     return entries
 
@@ -125,8 +125,10 @@ def write_pin(folder: Path, pin: Pin) -> None:
 def _read_pin(path: Path) -> Pin:
     try:
         pin = Pin(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path.name} cannot be read", "Delete it and import the model again") from error
+    if not all(isinstance(text, str) for text in (pin.name, pin.file, pin.sha256, pin.origin, pin.normalisation)):
+        raise ModelError(f"{path.name} holds values of another kind", "Delete it and import the model again")
     if not _SHA256.fullmatch(pin.sha256) or Path(pin.file).name != pin.file:
         raise ModelError(f"{path.name} names no file of its folder with a sha256", "Import the model again")
     return pin

@@ -85,7 +85,7 @@ def read_json(path: Path) -> object:
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # a number of 5000 digits is a ValueError
         raise InputError(f"{path.name} cannot be read as JSON") from error
 
 

@@ -186,7 +186,7 @@ def _read_validator(partial: Path) -> str:
     """What tells that the server's file is still the one the partial came from; "" when nothing does."""
     try:
         return str(json.loads(_validator_path(partial).read_text(encoding="utf-8"))["validator"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

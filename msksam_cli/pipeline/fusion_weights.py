@@ -64,7 +64,7 @@ def _fitted(path: Path, model: Network) -> FusionWeights:
 def _from_metadata(model: Network) -> FusionWeights:
     try:
         table = json.loads(model.metadata[METADATA_KEY])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{model.name}: its fusion weights are no JSON", "Get the checkpoint again") from error
     return fusion_weights(table, model.name)
 

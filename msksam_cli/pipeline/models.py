@@ -166,6 +166,7 @@ def load_model(
         precision=choose_precision(precision, torch_device, is_vit=is_vit(sam.image_encoder)),
         weights_sha256=weights.sha256,
         metadata=checkpoint.metadata,
+        may_use_cpu=device == "auto",
     )
 
 

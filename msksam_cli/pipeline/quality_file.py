@@ -33,7 +33,7 @@ def read_quality_file(path: Path) -> QualityModel:
     if not isinstance(content, Mapping) or not names <= set(content):
         raise ModelError(f"{path.name} holds no model of quality", _HINT)
     signals = content["signals"]
-    if not isinstance(signals, list) or not signals or not set(signals) <= set(SIGNALS):
+    if not isinstance(signals, list) or not signals or not all(signal in SIGNALS for signal in signals):
         raise ModelError(f"{path.name} looks at unknown signals {signals!r}", _HINT)
     means, deviations, weights = (_numbers(content[name], path, len(signals)) for name in _ROWS)
     if min(deviations) <= 0:

@@ -66,9 +66,16 @@ class RunFolder:
 
     @classmethod
     def of(cls, folder: Path, series: Sequence[Series]) -> RunFolder:
-        """Read the tables of a run."""
-        metrics = _by_case(read_csv(folder / "metrics.csv"))
-        flags = _by_case(read_csv(folder / "qc.csv") if (folder / "qc.csv").is_file() else [])
+        """Read the tables of a run.
+
+        Raises:
+            InputError: a table cannot be read or lacks a column.
+        """
+        tissue_rows = read_csv(folder / "metrics.csv")
+        flag_rows = read_csv(folder / "qc.csv") if (folder / "qc.csv").is_file() else []
+        _check_columns(tissue_rows, ("case", "tissue", "status", "voxels"), "metrics.csv")
+        _check_columns(flag_rows, ("case", "tissue", "flag", "text"), "qc.csv")
+        metrics, flags = _by_case(tissue_rows), _by_case(flag_rows)
         risks = {case: case_risk(rows, flags.get(case, [])) for case, rows in metrics.items()}
         table = folder / "labels.tsv"
         values = {int(row["label"]) for rows in metrics.values() for row in rows if row.get("label")}
@@ -177,6 +184,14 @@ class RunFolder:
             path = self.folder / FIGURES_FOLDER / f"{name}.png"
             if name not in self.metrics and path.is_file():
                 yield Picture(jpeg_from_png(path.read_bytes()), f"{words} of {case}", words)
+
+
+def _check_columns(rows: Sequence[Row], names: Sequence[str], table: str) -> None:
+    missing = [name for name in names if rows and name not in rows[0]]
+    if missing:
+        raise InputError(
+            f"{table} has no column {', '.join(missing)}", "Run msksam segment again; it rebuilds its tables"
+        )
 
 
 def _by_case(rows: Iterable[Row]) -> dict[str, list[Row]]:

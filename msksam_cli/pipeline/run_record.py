@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -53,6 +54,7 @@ class CaseRecord:
         slices_cached: slices whose embedding was found.
         prompts: number of prompts decoded.
         map: where its quantitative map is from and how the fit went, empty without one.
+        device_memory: what did not fit the device's memory, and what was done about it.
     """
 
     case: str
@@ -69,6 +71,7 @@ class CaseRecord:
     slices_cached: int = 0
     prompts: int = 0
     map: Mapping[str, object] = field(default_factory=dict)
+    device_memory: Sequence[str] = field(default_factory=list)
 
 
 def setup_sha256(setup: Mapping[str, object]) -> str:
@@ -102,9 +105,40 @@ def read_record(run_folder: Path, case: str) -> CaseRecord | None:
         return None
     try:
         content: Any = read_json(path)
-        return CaseRecord(**content)
+        record = CaseRecord(**content)
     except (InputError, TypeError):
         return None
+    return record if record.case == case and _is_sound(record) else None
+
+
+def _is_sound(record: CaseRecord) -> bool:
+    """Whether a record's values are of the kinds that this version writes, as far as tables are made from them."""
+    tables = ((record.metrics, METRICS_COLUMNS), (record.flags, QC_COLUMNS), (record.slices, SLICE_COLUMNS))
+    rows_are_sound = all(
+        isinstance(rows, list) and all(_is_row(row, columns) for row in rows) for rows, columns in tables
+    )
+    if not rows_are_sound or not all(isinstance(row.get("tissue"), str) for row in record.metrics):
+        return False
+    maps = (record.outputs, record.fit, record.seconds)
+    counts = (record.slices_encoded, record.slices_cached, record.prompts)
+    return (
+        all(isinstance(values, dict) for values in maps)
+        and all(isinstance(digest, str) for digest in record.outputs.values())
+        and all(isinstance(seconds, int | float) for seconds in record.seconds.values())
+        and all(isinstance(count, int) for count in counts)
+    )
+
+
+def _is_row(row: object, columns: Sequence[str]) -> bool:
+    """Whether plain values can stand in one line under these columns."""
+    return isinstance(row, dict) and all(
+        name in columns and (value is None or isinstance(value, str | int) or _is_finite(value))
+        for name, value in row.items()
+    )
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
 
 
 def read_records(run_folder: Path) -> list[CaseRecord]:

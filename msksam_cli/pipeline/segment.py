@@ -262,6 +262,7 @@ def _segment_series(series: Series, inputs: str, job: _Job) -> CaseRecord:
         slices_cached=tally.slices_cached,
         prompts=len(segmentation.prompts),
         map=on_map.facts,
+        device_memory=list(job.setup.model.memory_notes),
     )
 
 
@@ -446,6 +447,7 @@ def _write_run(run: SegmentRun, plain: Mapping[str, object], shard: tuple[int, i
                 "slices_encoded": 0 if outcome.resumed else outcome.record.slices_encoded,
                 "slices_cached": 0 if outcome.resumed else outcome.record.slices_cached,
                 "prompts": outcome.record.prompts,
+                "device_memory": list(outcome.record.device_memory),
                 "fit": dict(outcome.record.fit),
                 "map": dict(outcome.record.map),
                 "outputs": dict(outcome.record.outputs),

@@ -35,6 +35,7 @@ _SLICES_AT_ONCE = 8
 _SLICES_AT_ONCE_ON_GPU = 64  # some batches, so that one is prepared while another is computed
 _SLICES_DECODED_AT_ONCE = 4
 _FILES_AT_ONCE = 8
+_LOOK_AGAIN_S = 0.02
 _SURER = SharpeningRules(blur_mm=0.5)
 """A placement along found bones is off by less."""
 
@@ -336,19 +337,39 @@ def gather_evidence(
 
 
 def embed(planes: Sequence[NDArray[np.uint8]], setup: Setup, tally: Tally) -> list[Embedding]:
-    """Embeddings of slices, from the store where it has them; what is missing is encoded and kept."""
+    """Embeddings of slices, from the store where it has them; what is missing is encoded and kept.
+
+    What another process is encoding is waited for, and encoded here when that process goes away.
+    """
     model, store = setup.model, setup.store
     keys = [EmbeddingKey.of_slice(p, model.encoder_sha256, PREPROCESSING_VERSION, arithmetic(model)) for p in planes]
-    found = spread_over_cores(store.get, keys, _FILES_AT_ONCE)
-    missing = [number for number, embedding in enumerate(found) if embedding is None]
-    encoded = model.encode([planes[number] for number in missing], setup.batch_size) if missing else []
-    fresh = list(zip(missing, encoded, strict=True))
-    spread_over_cores(lambda pair: store.put(keys[pair[0]], pair[1]), fresh, _FILES_AT_ONCE)
-    for number, embedding in fresh:
-        found[number] = embedding
-    tally.slices_encoded += len(missing)
-    tally.slices_cached += len(planes) - len(missing)
+    found, encoded = spread_over_cores(store.get, keys, _FILES_AT_ONCE), 0
+    while missing := [number for number, embedding in enumerate(found) if embedding is None]:
+        ours = [number for number in missing if store.claim(keys[number])]
+        for number, embedding in _encoded(ours, planes, keys, setup):
+            found[number] = embedding
+        encoded += len(ours)
+        if not ours:
+            time.sleep(_LOOK_AGAIN_S)
+        for number in missing:
+            found[number] = found[number] or store.get(keys[number])
+    tally.slices_encoded += encoded
+    tally.slices_cached += len(planes) - encoded
     return [embedding for embedding in found if embedding is not None]
+
+
+def _encoded(
+    ours: Sequence[int], planes: Sequence[NDArray[np.uint8]], keys: Sequence[EmbeddingKey], setup: Setup
+) -> list[tuple[int, Embedding]]:
+    """Numbers of the claimed slices with their embeddings, which the store then has; the claims are given back."""
+    try:
+        encoded = setup.model.encode([planes[number] for number in ours], setup.batch_size) if ours else []
+        fresh = list(zip(ours, encoded, strict=True))
+        spread_over_cores(lambda pair: setup.store.put(keys[pair[0]], pair[1]), fresh, _FILES_AT_ONCE)
+        return fresh
+    finally:
+        for number in ours:
+            setup.store.release(keys[number])
 
 
 def _slice_evidence(

@@ -19,6 +19,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -182,7 +183,17 @@ def _parse_own(content: bytes, file_name: str) -> tuple[dict[str, str], dict[str
     return metadata, tensors
 
 
-def _parse_torch(content: bytes, file_name: str) -> dict[str, Tensor]:
+def load_torch(content: bytes, file_name: str, device: torch.device | str = "cpu") -> Any:
+    """What `torch.save` wrote: tensors and plain values; nothing is executed.
+
+    Args:
+        content: the whole file.
+        file_name: for messages.
+        device: where the tensors go.
+
+    Raises:
+        ModelError: the bytes are damaged or hold anything else.
+    """
     try:
         if content.startswith(_ZIP_MAGIC):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -191,10 +202,14 @@ def _parse_torch(content: bytes, file_name: str) -> dict[str, Tensor]:
                 raise ModelError(f"{file_name} is damaged: checksum of {broken} differs", _HINT)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
-            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except _UNREADABLE as error:
         reason = "it holds code, not only tensors" if "weights_only" in str(error).lower() else "it is damaged"
         raise ModelError(f"{file_name} was not loaded: {reason}", _HINT) from error
+
+
+def _parse_torch(content: bytes, file_name: str) -> dict[str, Tensor]:
+    loaded = load_torch(content, file_name)
     for wrapper in _WRAPPERS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(wrapper), Mapping):
             loaded = loaded[wrapper]

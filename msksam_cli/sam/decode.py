@@ -14,6 +14,7 @@ from torch import Tensor
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
+from msksam_cli.errors import DeviceMemoryFault
 from msksam_cli.sam.asking import (
     LOW_RES_PER_EMBEDDING,
     OUTSIDE_LOGIT,
@@ -23,6 +24,8 @@ from msksam_cli.sam.asking import (
     Window,
     answer_prompts,
 )
+from msksam_cli.sam.device_memory import DeviceMemory
+from msksam_cli.sam.encode import is_on_cpu
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.mask_decoder import predict_masks
 from msksam_cli.sam.model import Sam, box_mask_prompt
@@ -32,7 +35,12 @@ GPU_CHUNK = 64
 
 
 def decode_slices(
-    sam: Sam, asked: Sequence[tuple[Embedding, Sequence[Prompt]]], *, asking: Asking, chunk: int | None = None
+    sam: Sam,
+    asked: Sequence[tuple[Embedding, Sequence[Prompt]]],
+    *,
+    asking: Asking,
+    chunk: int | None = None,
+    memory: DeviceMemory | None = None,
 ) -> list[list[MaskPrediction]]:
     """Answers to all prompts of some slices, in their order; see `answer_prompts`.
 
@@ -40,7 +48,9 @@ def decode_slices(
         sam: the network whose encoder made the embeddings.
         asked: slices with their prompts, boxes and points in pixels of the slice.
         asking: how prompts are put to the decoder.
-        chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere.
+        chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere. Elsewhere it is
+            halved as long as it does not fit.
+        memory: what the device was found to hold, for later calls to begin with.
 
     Returns:
         One `MaskPrediction` per prompt with four candidates, above 0 inside: the network's own `mask_threshold` is
@@ -48,8 +58,29 @@ def decode_slices(
 
     Raises:
         ValueError: a prompt lies outside its slice, or an embedding has another side than the network's.
+        DeviceMemoryFault: one prompt alone does not fit the device's memory.
     """
-    on_cpu = sam.device.type == "cpu"
+    if is_on_cpu(sam):
+        return _decoded(sam, asked, asking, chunk or 1)
+    memory = memory or DeviceMemory()
+    together = min(memory.prompts_at_once(chunk or GPU_CHUNK), max(sum(len(prompts) for _, prompts in asked), 1))
+    while True:
+        try:
+            return _decoded(sam, asked, asking, together)
+        except torch.OutOfMemoryError as error:
+            if together == 1:
+                raise DeviceMemoryFault(
+                    "one prompt does not fit the device's memory", "Choose a smaller model or --device cpu"
+                ) from error
+        memory.prompts = together = together // 2
+        torch.cuda.empty_cache()
+
+
+def _decoded(
+    sam: Sam, asked: Sequence[tuple[Embedding, Sequence[Prompt]]], asking: Asking, together: int
+) -> list[list[MaskPrediction]]:
+    """`decode_slices` with so many prompts at once."""
+    on_cpu = is_on_cpu(sam)
     features = [torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device) for embedding, _ in asked]
 
     def answer(questions: Questions) -> list[MaskPrediction]:
@@ -59,7 +90,7 @@ def decode_slices(
         asked,
         layout_of(sam),
         asking,
-        together=chunk or (1 if on_cpu else GPU_CHUNK),
+        together=together,
         answer_all=lambda batches: map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches],
     )
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from msksam_cli.core.cores import cores, cores_with_memory
 from msksam_cli.embeddings import Embedding
-from msksam_cli.errors import EnvironmentFault
+from msksam_cli.errors import DeviceMemoryFault
+from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.frame import FRAME_VERSION, Frame
 from msksam_cli.sam.model import Sam
 from msksam_cli.sam.threads import map_over_cores
@@ -46,7 +47,12 @@ def model_input(sam: Sam, resized: Sequence[NDArray[np.uint8]]) -> Tensor:
 
 
 def encode_slices(
-    sam: Sam, slices: Sequence[NDArray[np.uint8]], *, precision: str = "fp32", batch_size: int | None = None
+    sam: Sam,
+    slices: Sequence[NDArray[np.uint8]],
+    *,
+    precision: str = "fp32",
+    batch_size: int | None = None,
+    memory: DeviceMemory | None = None,
 ) -> list[Embedding]:
     """Embeddings of slices, in their order.
 
@@ -59,18 +65,19 @@ def encode_slices(
         slices: arrays (rows, columns) uint8, of any shapes.
         precision: "fp32", or "bf16" or "fp16" for automatic mixed precision.
         batch_size: slices at once; chosen when None.
+        memory: what the device was found to hold, for later calls to begin with.
 
     Returns:
         One `Embedding` per slice, float16.
 
     Raises:
-        EnvironmentFault: one slice alone does not fit the device's memory.
+        DeviceMemoryFault: one slice alone does not fit the device's memory.
     """
 
     def resized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return Frame(_shape(pixels), sam.image_encoder.img_size).resize(pixels)
 
-    if sam.device.type == "cpu":
+    if is_on_cpu(sam):
 
         def alone(pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
             return np.asarray(_features(sam, [resized(pixels)], precision).numpy()[0])
@@ -79,7 +86,7 @@ def encode_slices(
     else:
         with ThreadPoolExecutor(cores()) as pool:
             launch = _launcher(sam, precision)
-            features = in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH)
+            features = in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH, memory)
             arrays = list(pool.map(np.array, features))  # out of memory that belongs to the device's driver
     return [Embedding(array, _shape(pixels)) for array, pixels in zip(arrays, slices, strict=True)]
 
@@ -91,8 +98,16 @@ class Launched:
     wait: Callable[[], NDArray[np.float16]]
 
 
+def is_on_cpu(sam: Sam) -> bool:
+    """Whether the network is where each slice and prompt is computed by itself."""
+    return bool(sam.device.type == "cpu")
+
+
 def in_batches(
-    launch: Callable[[Sequence[NDArray[np.uint8]]], Launched], resized: Iterator[NDArray[np.uint8]], batch_size: int
+    launch: Callable[[Sequence[NDArray[np.uint8]]], Launched],
+    resized: Iterator[NDArray[np.uint8]],
+    batch_size: int,
+    memory: DeviceMemory | None = None,
 ) -> Iterator[NDArray[np.float16]]:
     """Features of slices in order, one batch being launched before the last one is waited for.
 
@@ -102,10 +117,13 @@ def in_batches(
         launch: begins the work on a batch.
         resized: slices in the model frame.
         batch_size: slices at once.
+        memory: what the device was found to hold; told when that is less.
 
     Raises:
-        EnvironmentFault: one slice alone does not fit.
+        DeviceMemoryFault: one slice alone does not fit.
     """
+    memory = memory or DeviceMemory()
+    batch_size = memory.slices_at_once(batch_size)
     before: Launched | None = None
     waiting = list(islice(resized, batch_size))
     while waiting:
@@ -115,11 +133,11 @@ def in_batches(
         except torch.OutOfMemoryError as error:
             if len(batch) == 1:
                 rows, columns = batch[0].shape
-                raise EnvironmentFault(
+                raise DeviceMemoryFault(
                     f"one slice of {rows} x {columns} pixels does not fit the device's memory",
                     "Choose a smaller model or --device cpu",
                 ) from error
-            batch_size = len(batch) // 2
+            memory.slices = batch_size = len(batch) // 2
             torch.cuda.empty_cache()
             continue
         if before:

@@ -28,6 +28,7 @@ from msksam_cli.sam.asking import (
     answer_prompts,
     box_as_logits,
 )
+from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.frame import Frame
 
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("slices", "resized_shapes"), ("embeddings",)
@@ -39,6 +40,7 @@ _CUDA = "CUDAExecutionProvider"
 _GPU_SLICES, _GPU_PROMPTS = 4, 16
 _LARGE_SIDE_PX = 1024
 _BYTES_PER_LARGE_SLICE = 5 * 1024**3  # segment-anything's global attention at 1024 px peaks below this
+_DATA_SUFFIX = ".data"  # of the weights beside a graph that are too large for it
 _NO_GRAPH = (faults.InvalidProtobuf, faults.InvalidGraph, faults.NotImplemented, faults.NoSuchFile)
 _FAILED = (faults.RuntimeException, faults.EPFail, faults.Fail, RuntimeError, MemoryError)
 _SILENT, _WARNINGS = 4, 2
@@ -89,12 +91,14 @@ class OnnxNetwork:
         device: "cpu" or "cuda:N".
         encoder: session of the encoder graph.
         decoder: session of the decoder graph.
+        memory: what the device was found to hold.
     """
 
     model: OnnxModel
     device: str
     encoder: Session = field(repr=False)
     decoder: Session = field(repr=False)
+    memory: DeviceMemory = field(default_factory=DeviceMemory, repr=False)
 
     @property
     def name(self) -> str:
@@ -132,6 +136,11 @@ class OnnxNetwork:
         return self.model.metadata
 
     @property
+    def memory_notes(self) -> tuple[str, ...]:
+        """What did not fit the device's memory, and what was done about it."""
+        return self.memory.notes
+
+    @property
     def providers(self) -> tuple[str, ...]:
         """What onnxruntime really runs the encoder with, the first before the others."""
         return tuple(self.encoder.get_providers())
@@ -139,18 +148,27 @@ class OnnxNetwork:
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order.
 
-        On a CPU each slice is embedded by itself, several at once; elsewhere `batch_size` go through together.
+        On a CPU each slice is embedded by itself, several at once; elsewhere `batch_size` go through together, or half
+        as many for the rest of the run when the device fails over them, down to one.
 
         Raises:
-            EnvironmentFault: the device fails, as when its memory is used up.
+            EnvironmentFault: the device fails over one slice, as when its memory is used up.
         """
         if self.device == "cpu":
             large = self.image_side_px >= _LARGE_SIDE_PX
             workers = batch_size or (cores_with_memory(_BYTES_PER_LARGE_SLICE) if large else cores())
             return spread_over_cores(lambda pixels: self._encode_batch([pixels])[0], slices, workers)
-        size = batch_size or _GPU_SLICES
-        batches = [slices[start : start + size] for start in range(0, len(slices), size)]
-        return [embedding for batch in batches for embedding in self._encode_batch(batch)]
+        embeddings: list[Embedding] = []
+        while len(embeddings) < len(slices):
+            size = self.memory.slices_at_once(batch_size or _GPU_SLICES)
+            batch = slices[len(embeddings) : len(embeddings) + size]
+            try:
+                embeddings += self._encode_batch(batch)
+            except EnvironmentFault:
+                if len(batch) == 1:
+                    raise
+                self.memory.slices = len(batch) // 2
+        return embeddings
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
         """Candidate masks for every prompt of some slices, in their order, at each slice's own size, above 0 inside.
@@ -346,7 +364,42 @@ def _opened(model: OnnxModel, encoder: Path, decoder: Path, device: str) -> Onnx
     )
 
 
+def _refuse_foreign_files(path: Path) -> None:
+    """Raise when a graph takes tensors from any file but `<its name>.data` beside it, or is no graph at all."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError) as error:
+        raise _no_graph(path) from error
+    for location in _external_locations(graph):
+        if location != path.name + _DATA_SUFFIX:
+            raise ModelError(
+                f"{path.name} wants tensors from another file than {path.name}{_DATA_SUFFIX}",
+                "Run `msksam export-onnx` again",
+            )
+
+
+def _external_locations(message: Any) -> Iterator[str]:
+    """Where tensors at any depth of a protobuf message say that they lie outside of it; "" where they do not say."""
+    if message.DESCRIPTOR.name == "TensorProto":
+        if message.external_data or message.data_location:
+            yield next((entry.value for entry in message.external_data if entry.key == "location"), "")
+        return
+    for field_, value in message.ListFields():
+        if field_.message_type:
+            for part in [value] if hasattr(value, "DESCRIPTOR") else value:
+                if hasattr(part, "DESCRIPTOR"):
+                    yield from _external_locations(part)
+
+
+def _no_graph(path: Path) -> ModelError:
+    return ModelError(f"{path.name} is no graph that onnxruntime can run", "Run `msksam export-onnx` again")
+
+
 def _session(path: Path, device: str, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
+    _refuse_foreign_files(path)
     options = onnxruntime.SessionOptions()
     kind, _, number = device.partition(":")
     providers: list[Any] = ["CPUExecutionProvider"]
@@ -363,9 +416,7 @@ def _session(path: Path, device: str, inputs: Sequence[str], outputs: Sequence[s
     except (*_NO_GRAPH, faults.InvalidArgument, *_FAILED) as error:
         if kind == "cuda" and not isinstance(error, _NO_GRAPH):
             raise _no_device(device) from error
-        raise ModelError(
-            f"{path.name} is no graph that onnxruntime can run", "Run `msksam export-onnx` again"
-        ) from error
+        raise _no_graph(path) from error
     if kind == "cuda" and _CUDA not in session.get_providers():
         raise _no_device(device)
     found = [tuple(one.name for one in some) for some in (session.get_inputs(), session.get_outputs())]

@@ -132,6 +132,11 @@ class OpenVinoNetwork:
         """What the checkpoint says about itself."""
         return self.model.metadata
 
+    @property
+    def memory_notes(self) -> tuple[str, ...]:
+        """Nothing: the CPU takes each slice by itself."""
+        return ()
+
     def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order; `batch_size` at once, no more than cores.
 

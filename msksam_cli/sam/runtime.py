@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
-from msksam_cli.errors import EnvironmentFault, UsageError
+from msksam_cli.errors import DeviceMemoryFault, EnvironmentFault, UsageError
 from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.decode import decode_slices
+from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.encode import encode_slices, encoder_sha256
 from msksam_cli.sam.model import Architecture, Sam
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,8 @@ class Model:
         asking: how prompts are put to the decoder.
         metadata: what the checkpoint says about itself, such as its preprocessing or a fitted prior weight.
         sam: the torch module.
+        may_use_cpu: whether the network is moved to the CPU when one slice or prompt does not fit the device.
+        memory: what the device was found to hold.
     """
 
     name: str
@@ -48,6 +54,8 @@ class Model:
     asking: Asking
     metadata: Mapping[str, str]
     sam: Sam = field(repr=False)
+    may_use_cpu: bool = False
+    memory: DeviceMemory = field(default_factory=DeviceMemory, repr=False)
 
     @property
     def runtime(self) -> str:
@@ -58,17 +66,39 @@ class Model:
         """Embeddings of (rows, columns) uint8 slices, in their order.
 
         Raises:
-            EnvironmentFault: one slice alone does not fit the device's memory.
+            DeviceMemoryFault: one slice alone does not fit the device's memory, and the CPU may not be used.
         """
-        return encode_slices(self.sam, slices, precision=self.precision, batch_size=batch_size)
+        return self._where_it_fits(
+            lambda: encode_slices(self.sam, slices, precision=self.precision, batch_size=batch_size, memory=self.memory)
+        )
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
-        """Candidate masks for every prompt of some slices, in their order, at each slice's own size."""
-        return decode_slices(self.sam, asked, asking=self.asking)
+        """Candidate masks for every prompt of some slices, in their order, at each slice's own size.
+
+        Raises:
+            DeviceMemoryFault: one prompt alone does not fit the device's memory, and the CPU may not be used.
+        """
+        return self._where_it_fits(lambda: decode_slices(self.sam, asked, asking=self.asking, memory=self.memory))
 
     def decode(self, embedding: Embedding, prompts: Sequence[Prompt]) -> list[MaskPrediction]:
         """Candidate masks for every prompt of one slice, see `decode_slices`."""
         return self.decode_slices([(embedding, prompts)])[0]
+
+    @property
+    def memory_notes(self) -> tuple[str, ...]:
+        """What did not fit the device's memory, and what was done about it."""
+        return self.memory.notes
+
+    def _where_it_fits(self, compute: Callable[[], _Result]) -> _Result:
+        """The result, from the CPU when the device cannot hold the least of it; the network then stays there."""
+        try:
+            return compute()
+        except DeviceMemoryFault:
+            if not self.may_use_cpu or self.precision == "fp16":  # which CPUs compute many times slower
+                raise
+        self.sam.to("cpu")
+        self.memory.left_for_cpu = True
+        return compute()
 
 
 def make_model(
@@ -80,6 +110,7 @@ def make_model(
     precision: str = "fp32",
     weights_sha256: str = "",
     metadata: Mapping[str, str] | None = None,
+    may_use_cpu: bool = False,
 ) -> Model:
     """A `Model` round a network, moved to the device.
 
@@ -91,6 +122,7 @@ def make_model(
         precision: already resolved by `choose_precision`.
         weights_sha256: hash of the file the weights came from.
         metadata: what that file says about itself.
+        may_use_cpu: see `Model`.
     """
     sam = sam.to(device).eval()
     return Model(
@@ -104,6 +136,7 @@ def make_model(
         asking=architecture.asking,
         metadata=MappingProxyType(dict(metadata or {})),
         sam=sam,
+        may_use_cpu=may_use_cpu,
     )
 
 

@@ -21,8 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from msksam_cli.errors import ModelError
 from msksam_cli.io.atomic import atomic_path, write_text
+from msksam_cli.io.weights import read_weights
 from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.checkpoint import load_torch
 from msksam_cli.sam.model import Sam
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.distributed import Peers
@@ -285,11 +288,16 @@ def _resume(folder: Path, sam: Sam, optimizer: torch.optim.Optimizer, progress: 
     path = folder / STATE_FILE
     if not path.exists():
         return
-    state = torch.load(path, map_location=sam.device, weights_only=True)
-    sam.load_state_dict(state["sam"], strict=False)
-    optimizer.load_state_dict(state["optimizer"])
-    progress.average.update({name: state["average"][name] for name in progress.average})
-    progress.best = state.get("best", {})
-    progress.step = int(state["step"])
-    progress.rows = list(state["rows"])
-    progress.scores = list(state.get("scores", []))
+    state = load_torch(read_weights(path).content, path.name, sam.device)
+    try:
+        sam.load_state_dict(state["sam"], strict=False)
+        optimizer.load_state_dict(state["optimizer"])
+        progress.average.update({name: state["average"][name] for name in progress.average})
+        progress.best = state.get("best", {})
+        progress.step = int(state["step"])
+        progress.rows = list(state["rows"])
+        progress.scores = list(state.get("scores", []))
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise ModelError(
+            f"{path.name} is no state of this training run ({type(error).__name__})", "Delete the run's work folder"
+        ) from error

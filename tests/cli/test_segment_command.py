@@ -59,9 +59,12 @@ def test_an_expected_error_is_one_line_on_stderr_and_its_exit_code(small_study, 
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_sigterm_ends_with_143_and_leaves_whole_cases_and_no_temporaries(small_study, arguments, tmp_path):
-    for number in range(16):
-        small_study.add(f"c{number:02d}", shift_px=number % 4)
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
+def test_a_signal_ends_the_run_within_5_s_and_leaves_whole_cases_and_no_temporaries(
+    number, exit_code, small_study, arguments, tmp_path
+):
+    for case in range(16):
+        small_study.add(f"c{case:02d}", shift_px=case % 4)
     running = subprocess.Popen(
         [*PROGRAM, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=_environment()
     )
@@ -70,14 +73,19 @@ def test_sigterm_ends_with_143_and_leaves_whole_cases_and_no_temporaries(small_s
         assert running.poll() is None, running.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    running.send_signal(signal.SIGTERM)
+    running.send_signal(number)
+    sent_s = time.monotonic()
     _, said = running.communicate(timeout=120)
-    assert running.returncode == 143, said
+    assert time.monotonic() - sent_s < 5
+    assert running.returncode == exit_code, said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob(TEMPORARY_PREFIX + "*"))
     records = read_records(tmp_path / "out")
     assert 1 <= len(records) < 16
     assert all(is_done(record, tmp_path / "out", record.setup_sha256, record.input_sha256) for record in records)
+    resumed = _run(*arguments)
+    assert resumed.exit_code == 0
+    assert f"16 segmented ({len(records)} by an earlier run)" in resumed.stdout
 
 
 def test_some_cases_failed_is_3_and_says_which(small_study, arguments):

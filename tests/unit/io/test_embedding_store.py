@@ -3,6 +3,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -135,6 +137,16 @@ def test_prune_spares_a_write_under_way_and_clears_an_old_one(store: DiskStore) 
     assert (fresh.exists(), stale.exists()) == (True, False)
 
 
+def test_entries_that_vanish_while_they_are_counted_checked_and_pruned_are_passed_by(store: DiskStore) -> None:
+    store.put(key_of(1), embedding_of(1))
+    gone = store.path_of(key_of(2))
+    gone.parent.mkdir(exist_ok=True)
+    gone.symlink_to(store.root / "nothing")  # listed, and not there when looked at
+    assert store.summary().entries == 1
+    assert (store.verify().intact, store.verify().removed) == (1, 0)
+    assert store.prune(max_bytes=0).entries == 1
+
+
 def test_an_empty_cache_has_nothing(store: DiskStore) -> None:
     assert store.summary().entries == 0
     assert store.verify().intact == 0
@@ -184,3 +196,45 @@ def test_processes_that_write_read_and_delete_the_same_entries_never_read_a_wron
     assert counts == [0, 0]
     assert [process.exitcode for process in processes] == [0, 0]
     assert not list(tmp_path.rglob(".msksam-tmp-*"))
+
+
+def test_a_claim_is_given_to_one_and_again_when_it_is_released_or_its_process_is_gone(store: DiskStore) -> None:
+    assert store.claim(key_of(1))
+    assert not store.claim(key_of(1))
+    assert store.claim(key_of(2))
+    store.release(key_of(1))
+    assert store.claim(key_of(1))
+    path = store.path_of(key_of(1)).with_suffix(".claim")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    path.write_text(path.read_text().replace(f"-{os.getpid()}-", f"-{gone.pid}-"))
+    assert store.claim(key_of(1))
+    assert f"-{os.getpid()}-" in path.read_text()
+
+
+def test_an_old_claim_is_taken_over_and_a_claim_that_cannot_be_written_is_given(store: DiskStore) -> None:
+    assert store.claim(key_of(1))
+    path = store.path_of(key_of(1)).with_suffix(".claim")
+    for content, age_s, taken in (("00000000-1-", 60, False), ("00000000-1-", 130, True), ("", 60, False)):
+        path.write_text(content)
+        os.utime(path, (time.time() - age_s,) * 2)
+        assert store.claim(key_of(1)) is taken
+    blocked = store.path_of(key_of(2)).parent
+    if blocked.is_dir():
+        blocked.rmdir()
+    blocked.write_text("in the way")
+    assert store.claim(key_of(2))
+    assert store.claim(key_of(2))
+
+
+def test_claims_are_no_entries(store: DiskStore) -> None:
+    store.put(key_of(1), embedding_of(1))
+    store.claim(key_of(2))
+    assert store.summary().entries == 1
+    assert (store.verify().intact, store.verify().removed) == (1, 0)
+    path = store.path_of(key_of(2)).with_suffix(".claim")
+    store.prune(max_age_s=1e9)
+    assert path.exists()
+    os.utime(path, (time.time() - 7200,) * 2)
+    store.prune(max_age_s=1e9)
+    assert not path.exists()

@@ -12,7 +12,7 @@ import pytest
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
-from msksam_cli.errors import InputError, SeriesError
+from msksam_cli.errors import GridMismatchError, InputError, SeriesError
 from msksam_cli.io.nifti import (
     form_from_grid,
     read_label_map,
@@ -216,6 +216,30 @@ def test_labels_lie_on_their_image_in_all_48_orientations(tmp_path, axes, flips)
 
 def _five():
     return TissueTable(tuple(Tissue(index, f"t{index}") for index in range(1, 6)))
+
+
+@pytest.mark.parametrize("change", ["flip", "shift", "shape", "field"])
+def test_nothing_is_written_whose_form_places_it_elsewhere_than_its_grid(tmp_path, change, monkeypatch):
+    grid = Grid(SHAPE, AFFINE)
+    affine, form = AFFINE.copy(), form_from_grid(grid)
+    if change == "flip":
+        affine[:3, :2] = affine[:3, 1::-1]
+        form = form_from_grid(Grid(SHAPE, affine))
+    elif change == "shift":
+        affine[0, 3] += 0.01
+        form = form_from_grid(Grid(SHAPE, affine))
+    elif change == "shape":
+        grid = Grid((7, 6, 5), AFFINE)
+        monkeypatch.setattr("nibabel.Nifti1Header.set_data_shape", lambda header, shape: header["dim"].__setitem__(
+            slice(0, 4), (3, 6, 7, 5)))  # fmt: skip
+    else:
+        pack = nibabel.Nifti1Header.set_slope_inter
+        monkeypatch.setattr("nibabel.Nifti1Header.set_slope_inter", lambda header, *scale: (
+            pack(header, *scale), header.__setitem__("sform_code", 3)))  # fmt: skip
+    labels = LabelMap(np.zeros(SHAPE, np.uint8), grid, TissueTable((Tissue(1, "a"),)))
+    with pytest.raises(GridMismatchError, match="does not lie on its image's grid"):
+        write_label_map(tmp_path / "a.nii.gz", labels, form)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_equal_labels_give_equal_bytes_without_scaling(tmp_path):

@@ -85,3 +85,10 @@ def test_the_newest_export_with_the_wanted_values_is_found_and_damaged_ones_are_
     old, new = make(tmp_path / "old", **wanted), make(tmp_path / "new", **wanted)
     os.utime(old / "parity.json", (1, 1))
     assert find_onnx_folder(tmp_path, wanted) == new
+
+
+def test_weights_beside_a_graph_that_have_no_hash_are_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "x")
+    (folder / "decoder.onnx.data").write_bytes(b"slipped in")
+    with pytest.raises(ModelError, match=r"decoder\.onnx\.data in x is not named by parity\.json"):
+        read_onnx_folder(folder)

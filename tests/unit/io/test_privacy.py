@@ -135,6 +135,17 @@ try:
 except KeyError:
     logging.getLogger("nibabel").exception("ZEBRAFINCH")
 logging.getLogger("msksam").warning("ours is kept too")
+class Thing:
+    def __del__(self):
+        raise KeyError("ZEBRAFINCH")
+thing = Thing()
+del thing
+def work():
+    raise LookupError("ZEBRAFINCH")
+import threading
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
 def convert():
     try:
         open("/ZEBRAFINCH")
@@ -150,4 +161,6 @@ convert()
     assert "msksam_cli/x.py:7: UserWarning: ours is kept\n" in done.stderr
     assert "ours is kept too" in done.stderr
     assert "internal error (ValueError from FileNotFoundError)" in done.stderr
+    assert "internal error (KeyError)" in done.stderr
+    assert "internal error (LookupError)" in done.stderr
     assert "convert\n" in done.stderr

@@ -69,3 +69,29 @@ def test_a_folder_that_cannot_be_written_is_a_cache_error(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(CacheError, match="cache of results"):
         ResultStore(tmp_path / "file").put(KEY, b"x")
+
+
+def test_an_entry_under_another_keys_name_is_not_believed(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(KEY, b"of this volume")
+    store.path_of(OTHER).parent.mkdir()
+    store.path_of(KEY).rename(store.path_of(OTHER))
+    assert store.get(OTHER) is None
+
+
+def test_entries_that_vanish_while_they_are_counted_checked_and_pruned_are_passed_by(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(KEY, b"whole")
+    gone = store.path_of(OTHER)
+    gone.parent.mkdir()
+    gone.symlink_to(tmp_path / "nothing")  # listed, and not there when looked at
+    assert store.sizes() == [32 + len(b"whole")]
+    assert store.remove_broken() == 0
+    assert store.prune(None) == [32 + len(b"whole")]
+
+
+def test_an_empty_entry_is_broken(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(KEY, b"whole")
+    store.path_of(KEY).write_bytes(b"")
+    assert store.remove_broken() == 1

@@ -596,3 +596,27 @@ def test_only_never_replaces_labels_of_other_cases(small_study, segment, tmp_pat
     run = segment(only=only, overwrite=True)
     assert states_of(run) == [("b", "made")]
     assert 'data-case="a"' in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_run_tells_of_a_device_that_was_too_small(small_study, segment, tmp_path, monkeypatch):
+    import torch
+
+    from msksam_cli.sam import encode
+
+    small_study.add("a")
+    assert segment().outcomes[0].record.device_memory == []
+    compute = encode.embed_images
+
+    def holds_two(sam, images, precision="fp32"):
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute(sam, images, precision)
+
+    monkeypatch.setattr(encode, "is_on_cpu", lambda sam: False)
+    monkeypatch.setattr(encode, "embed_images", holds_two)
+    segment(output=tmp_path / "again", cache=tmp_path / "other")
+    (case,) = json.loads((tmp_path / "again" / "run.json").read_text())["segmented"]
+    assert case["device_memory"] == ["slices encoded 2 at once, more did not fit"]
+    assert case["slices_encoded"] == 5
+    one, other = (read_label_map(tmp_path / folder / "labels" / "a.nii.gz").values for folder in ("out", "again"))
+    assert np.mean(one != other) < 0.01

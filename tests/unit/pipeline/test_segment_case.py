@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -12,11 +14,15 @@ from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Prompt
+from msksam_cli.core.slicing import PREPROCESSING_VERSION
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import Volume
-from msksam_cli.embeddings import MemoryStore
+from msksam_cli.embeddings import EmbeddingKey, MemoryStore
+from msksam_cli.errors import EnvironmentFault
 from msksam_cli.fusion import FusionRules
 from msksam_cli.io.atlas_folder import read_atlas
+from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.network import arithmetic
 from msksam_cli.pipeline import segment_case
 from msksam_cli.pipeline.models import load_model
 from msksam_cli.pipeline.segment_case import Setup, Tally, embed, segment_with_atlas, segment_with_prompts
@@ -149,3 +155,39 @@ def test_a_volume_without_contrast_is_refused_and_not_labelled(setup, small_atla
     grid = Grid((20, 18, 7), np.diag([4.0, 4.4, 10.0, 1.0]))
     with pytest.raises(AtlasError, match="no contrast"):
         segment_with_atlas(Volume(np.full(grid.shape, 3.0, np.float32), grid), read_atlas(small_atlas), setup)
+
+
+def test_what_another_process_encodes_is_waited_for_and_encoded_here_when_it_gives_up(setup, tmp_path):
+    planes = [np.arange(n, n + 572, dtype=np.uint16).astype(np.uint8).reshape(26, 22) for n in range(3)]
+    keys = [
+        EmbeddingKey.of_slice(p, setup.model.encoder_sha256, PREPROCESSING_VERSION, arithmetic(setup.model))
+        for p in planes
+    ]
+    setup = dataclasses.replace(setup, store=DiskStore(tmp_path))
+    whole = setup.model.encode(planes)
+    assert all(setup.store.claim(key) for key in keys[:2])
+
+    def other() -> None:
+        time.sleep(0.3)
+        setup.store.put(keys[0], whole[0])
+        setup.store.release(keys[0])
+        setup.store.release(keys[1])
+
+    thread, tally = threading.Thread(target=other), Tally()
+    thread.start()
+    embeddings = embed(planes, setup, tally)
+    thread.join()
+    assert (tally.slices_encoded, tally.slices_cached) == (2, 1)
+    assert [one.features.tobytes() for one in embeddings] == [one.features.tobytes() for one in whole]
+    assert not list(tmp_path.rglob("*.claim"))
+
+
+def test_a_network_that_fails_leaves_no_claim(setup, tmp_path, monkeypatch):
+    def fail(*_):
+        raise EnvironmentFault("the device went away")
+
+    setup = dataclasses.replace(setup, store=DiskStore(tmp_path))
+    monkeypatch.setattr(type(setup.model), "encode", fail)
+    with pytest.raises(EnvironmentFault, match="went away"):
+        embed([np.zeros((26, 22), np.uint8)], setup, Tally())
+    assert not list(tmp_path.rglob("*.claim"))

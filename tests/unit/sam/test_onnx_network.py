@@ -209,3 +209,26 @@ def test_a_description_that_makes_no_sense_is_refused(onnx_small: OnnxNetwork, c
 def test_the_runtime_imports_no_torch() -> None:
     code = "import sys, msksam_cli.sam.onnx_network, msksam_cli.pipeline.onnx_models; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "False\n"
+
+
+@pytest.mark.parametrize("location", ["/etc/passwd", "../other.bin", "encoder.onnx.data/../x", "other.onnx.data"])
+@pytest.mark.parametrize("place", ["initializer", "node"])
+def test_a_graph_that_takes_tensors_from_another_file_is_refused_before_it_is_run(
+    location: str, place: str, small_64_export: Path, onnx_small: OnnxNetwork, tmp_path: Path
+) -> None:
+    import onnx
+
+    graph = onnx.load(small_64_export / "encoder.onnx")
+    if place == "initializer":
+        tensor = graph.graph.initializer[0]
+    else:
+        constant = onnx.helper.make_node("Constant", [], ["elsewhere"], value=onnx.TensorProto(data_type=1, dims=[1]))
+        graph.graph.node.append(constant)
+        tensor = graph.graph.node[-1].attribute[0].t
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path = tmp_path / "encoder.onnx"
+    path.write_bytes(graph.SerializeToString())
+    with pytest.raises(ModelError, match=r"encoder.onnx wants tensors from another file than encoder.onnx.data"):
+        open_network(onnx_small.model, path, small_64_export / "decoder.onnx", "cpu")

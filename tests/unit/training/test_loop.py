@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
+from msksam_cli.errors import ModelError
 from msksam_cli.sam.model import ARCHITECTURES, build_sam
 from msksam_cli.training.dataset import PhantomBatches
 from msksam_cli.training.loop import Recipe, Stage, Validation, train
@@ -188,3 +190,45 @@ def test_two_batches_in_a_step_are_two_batches_further(tmp_path):
     assert recipe.batches() == 6
     train(_network(), recipe, noting, tmp_path, asking=SMALL, workers=0)
     assert asked == list(range(6))
+
+
+class _Code:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def _flipped(content):
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 4
+    return bytes(damaged)
+
+
+def _saved(value):
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-100], "was not loaded"),
+        (lambda content: b"", "was not loaded"),
+        (_flipped, "is damaged"),
+        (lambda content: _saved(_Code()), "it holds code"),
+        (lambda content: _saved([1, 2]), "is no state of this training run"),
+        (lambda content: _saved({"sam": {}, "optimizer": {}, "step": 2}), "is no state of this training run"),
+        (
+            lambda content: _saved({"sam": {"mask_decoder.iou_token.weight": torch.zeros(3)}}),
+            "is no state of this training run",
+        ),
+    ],
+    ids=["cut", "empty", "flipped", "code", "list", "other", "shape"],
+)
+def test_a_damaged_state_is_refused_in_one_line_and_nothing_in_it_is_executed(damage, message, tmp_path, capsys):
+    train(_network(), _short(), _batches, tmp_path, asking=SMALL, workers=0)
+    state = tmp_path / "state.pt"
+    state.write_bytes(damage(state.read_bytes()))
+    with pytest.raises(ModelError, match=message):
+        train(_network(), _short(), _batches, tmp_path, asking=SMALL, workers=0)
+    assert "executed" not in capsys.readouterr().out

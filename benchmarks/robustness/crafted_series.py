@@ -1,9 +1,9 @@
-"""Every outcome of `scan` and `convert`, expected against found: python benchmarks/input.py [--data D] [--zoo SCRIPT].
+"""Every outcome of `scan` and `convert`, expected against found: python benchmarks/robustness/crafted_series.py.
 
-`--data` is the folder of real data beside the project, `--zoo` a script that writes crafted series, one folder per
-failure, with a table of expected outcomes (case, outcome, volumes, note) beside it named <script>_expected.csv and its
-truth as `VOL` (slices, rows, columns). The last column says whether every voxel is the truth's. The exit status is 1
-when one outcome differs.
+Besides its own crafted series (`own_series`): `--data` is the folder of real data beside the project, `--zoo` a
+script that writes crafted series, one folder per failure, with a table of expected outcomes (case, outcome, volumes,
+note) beside it named <script>_expected.csv and its truth as `VOL` (slices, rows, columns). The last column says
+whether every voxel is the truth's. The exit status is 1 when one outcome differs.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from own_series import voxels_are_true, write_cases
 
 from msksam_cli.core.series import StudyScan
 from msksam_cli.core.volume import Volume
@@ -29,7 +30,7 @@ from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.study import read_series, scan_study
 from msksam_cli.pipeline.convert import ConvertOptions, run_convert
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 # folder below the data, volumes, refused, and the shape and spacing (mm) of the first volume
 REAL_DATA = (
@@ -172,6 +173,22 @@ def zoo_rows(script: Path, folder: Path) -> Iterator[Row]:
         )
 
 
+def own_rows(folder: Path) -> Iterator[Row]:
+    """One row per series of `own_series`."""
+    for case in write_cases(folder):
+        started = time.perf_counter()
+        scan = scan_study(folder / case.name)
+        volumes, failures = read_all(scan)
+        outcome, count = found_outcome(scan, failures)
+        true = len(volumes) == len(case.truths) and all(
+            any(voxels_are_true(series, volume) for volume in volumes) for series in case.truths
+        )
+        agrees = true and outcome == case.outcome and states_are_complete(scan, folder / case.name)
+        voxels = ("exact" if true else "WRONG") if volumes else "-"
+        expected = f"{case.outcome} {len(case.truths)}"
+        yield Row(case.name, expected, f"{outcome} {count}", agrees, voxels, time.perf_counter() - started)
+
+
 def real_rows(data: Path) -> Iterator[Row]:
     """One row per folder of real data, with independent truth where there is some."""
     for name, volumes, refused, shape, spacing_mm in REAL_DATA:
@@ -238,6 +255,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = list(zoo_rows(options.zoo, Path(folder) / "zoo")) if options.zoo.is_file() else []
         rows += list(convert_rows([(Path(folder) / "zoo" / row.name, row.volumes) for row in rows]))
+        rows += list(own_rows(Path(folder) / "own"))
     if options.data.is_dir():
         rows += list(real_rows(options.data))
         dicom = [(options.data / row[0], row[1]) for row in REAL_DATA if "study" in row[0] or "dicom" in row[0]]
