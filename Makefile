@@ -45,7 +45,7 @@ bench: $(INSTALLED) ## Measure speed beside segment-anything's own loop (a quart
 	test -d "$(STUDY)" || $(BIN)/msksam demo -o demo
 	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --other cartilage
 
-robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared caches at full size (two hours)
+robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared caches at full size (an hour and a half)
 	$(BIN)/python benchmarks/robustness/crafted_series.py
 	$(BIN)/python benchmarks/robustness/mutated_dicom.py
 	$(BIN)/python benchmarks/robustness/mutated_nifti.py
