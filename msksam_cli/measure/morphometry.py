@@ -5,7 +5,7 @@ A number that is not known is None and the row's reason says why; it is never 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -189,6 +189,11 @@ def measure_tissues(
             present = _present(sided, extent, label_map.grid, volume, cut)
             measures.append(_with_thickness(replace(present, provenance=origin), tissue, thick.get(tissue.index)))
     return tuple(measures)
+
+
+def cut_notes(tissues: Sequence[TissueMeasure]) -> dict[int, str]:
+    """Label value → what the rows of morphometry.csv say of tissues that the field of view cuts."""
+    return {measure.label: "cut by the field of view" for measure in tissues if measure.status is Status.CUT}
 
 
 def tissue_extents(label_map: LabelMap) -> dict[int, TissueExtent]:

@@ -15,14 +15,13 @@ from msksam_cli.errors import InputError, MsksamError, UsageError
 from msksam_cli.io.nifti import read_labels, read_map, read_volume, write_volume
 from msksam_cli.io.tables import aligned_text, write_csv
 from msksam_cli.measure.map_values import map_values
-from msksam_cli.measure.morphometry import METRICS_COLUMNS, TissueMeasure, measure_tissues
+from msksam_cli.measure.morphometry import METRICS_COLUMNS, TissueMeasure, cut_notes, measure_tissues
 from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS, Images, ShapeMeasure, measure_shapes, thicknesses_of
 from msksam_cli.measure.thickness import thickness_map
 from msksam_cli.pipeline.case_matching import Unusable, case_name, label_volumes, volumes_by_case
 from msksam_cli.pipeline.label_matching import tissue_table
 from msksam_cli.pipeline.map_options import DEFAULT_UNIT
 from msksam_cli.pipeline.maps import map_volumes
-from msksam_cli.pipeline.measured_case import cut_notes
 
 
 @dataclass(frozen=True)

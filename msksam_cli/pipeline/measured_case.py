@@ -10,14 +10,13 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.errors import AtlasError
 from msksam_cli.io.thickness_figure import Surface
 from msksam_cli.measure.expected_dice import QualityModel
-from msksam_cli.measure.morphometry import Provenance, Status, TissueMeasure, measure_tissues
+from msksam_cli.measure.morphometry import Provenance, TissueMeasure, cut_notes, measure_tissues
 from msksam_cli.measure.qc import Flag, PriorAgreement, prior_agreement, quality_flags
 from msksam_cli.measure.shapes import Images, ShapeMeasure, measure_shapes, thicknesses_of
 from msksam_cli.pipeline.maps import CaseMap
 from msksam_cli.pipeline.quality import slice_rows
 from msksam_cli.pipeline.segment_case import Segmentation
 
-CUT_NOTE = "cut by the field of view"
 _STRICT_FLAGS = ("atlas_fit_low", "laterality_doubtful", "level_doubtful", "position_doubtful")
 
 
@@ -79,11 +78,6 @@ def measured_case(
         if tissue.group == "cartilage" and (found := thicknesses.get(tissue.index)) and len(found.points_mm)
     )
     return Measured(tissues, shapes, flags, slices, surfaces)
-
-
-def cut_notes(tissues: Sequence[TissueMeasure]) -> dict[int, str]:
-    """Label value → what the rows of morphometry.csv say of tissues that the field of view cuts."""
-    return {measure.label: CUT_NOTE for measure in tissues if measure.status is Status.CUT}
 
 
 def refuse_doubts(flags: Sequence[Flag]) -> None:
