@@ -21,7 +21,7 @@ from msksam_cli.io.study import read_series
 from msksam_cli.io.tables import read_csv, read_tissue_table
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.qc import WHOLE_CASE
-from msksam_cli.pipeline.report_risk import EXPECTED_DICE, MILD, Risk, case_risk
+from msksam_cli.pipeline.report_risk import EXPECTED_DICE, MILD, Risk, case_risk, known_number
 
 FIGURES_FOLDER = "figures"
 
@@ -78,7 +78,7 @@ class RunFolder:
         metrics, flags = _by_case(tissue_rows), _by_case(flag_rows)
         risks = {case: case_risk(rows, flags.get(case, [])) for case, rows in metrics.items()}
         table = folder / "labels.tsv"
-        values = {int(row["label"]) for rows in metrics.values() for row in rows if row.get("label")}
+        values = {int(row["label"]) for row in tissue_rows if row.get("label", "").isdecimal()}
         tissues = read_tissue_table(table) if table.is_file() else default_table(values)
         return cls(folder, metrics, flags, risks, tissues, {one.case: one for one in series})
 
@@ -216,7 +216,10 @@ def _sentence(flag: Row) -> str:
 
 
 def _cell(name: str, text: str) -> str:
-    return f"{float(text):.{_DIGITS[name]}f}" if text and name in _DIGITS else text.replace("_", " ")
+    if not text or name not in _DIGITS:
+        return text.replace("_", " ")
+    value = known_number(text)
+    return text if value is None else f"{value:.{_DIGITS[name]}f}"  # else as it stands, for whoever wrote it
 
 
 def _number(value: float | None) -> str:

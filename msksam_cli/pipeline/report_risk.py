@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,10 +68,9 @@ def case_risk(metrics: Sequence[Row], flags: Sequence[Row]) -> Risk:
     """The risk of one case from its rows of metrics.csv and qc.csv."""
     serious = [flag for flag in flags if flag["flag"] not in MILD]
     on_case = sum(flag["tissue"] == WHOLE_CASE for flag in serious)
-    predictions = [(float(row["iou_prediction_mean"]), row["tissue"]) for row in metrics
-                   if row.get("iou_prediction_mean")]  # fmt: skip
-    expected = [float(row[EXPECTED_DICE]) for row in metrics if row.get(EXPECTED_DICE)]
-    lowest = min(predictions, default=(None, ""))
+    told = [(known_number(row.get("iou_prediction_mean", "")), row["tissue"]) for row in metrics]
+    lowest = min(((iou, tissue) for iou, tissue in told if iou is not None), default=(None, ""))
+    expected = [dice for row in metrics if (dice := known_number(row.get(EXPECTED_DICE, ""))) is not None]
     return Risk(
         missing=sum(row["status"] in _MISSING for row in metrics),
         case_doubts=on_case,
@@ -79,6 +79,15 @@ def case_risk(metrics: Sequence[Row], flags: Sequence[Row]) -> Risk:
         lowest_tissue=lowest[1],
         expected_dice=min(expected, default=None),
     )
+
+
+def known_number(text: str) -> float | None:
+    """The number in a cell; None when it is empty, or when somebody wrote something else there."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def order_words(risks: Sequence[Risk]) -> str:

@@ -113,19 +113,26 @@ def read_record(run_folder: Path, case: str) -> CaseRecord | None:
 
 def _is_sound(record: CaseRecord) -> bool:
     """Whether a record's values are of the kinds that this version writes, as far as tables are made from them."""
-    tables = ((record.metrics, METRICS_COLUMNS), (record.flags, QC_COLUMNS), (record.slices, SLICE_COLUMNS))
+    tables = (
+        (record.metrics, METRICS_COLUMNS),
+        (record.flags, QC_COLUMNS),
+        (record.slices, SLICE_COLUMNS),
+        (record.shapes, MORPHOMETRY_COLUMNS),
+    )
     rows_are_sound = all(
         isinstance(rows, list) and all(_is_row(row, columns) for row in rows) for rows, columns in tables
     )
     if not rows_are_sound or not all(isinstance(row.get("tissue"), str) for row in record.metrics):
         return False
-    maps = (record.outputs, record.fit, record.seconds)
+    maps = (record.outputs, record.fit, record.seconds, record.map)
     counts = (record.slices_encoded, record.slices_cached, record.prompts)
     return (
         all(isinstance(values, dict) for values in maps)
         and all(isinstance(digest, str) for digest in record.outputs.values())
         and all(isinstance(seconds, int | float) for seconds in record.seconds.values())
         and all(isinstance(count, int) for count in counts)
+        and isinstance(record.device_memory, list)
+        and all(isinstance(note, str) for note in record.device_memory)
     )
 
 

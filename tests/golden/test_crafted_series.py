@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,8 @@ SCRIPT = ROOT.parent / "shared" / "tools" / "dicom_zoo.py"
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    specification = importlib.util.spec_from_file_location("input_benchmark", ROOT / "benchmarks" / "input.py")
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "input_benchmark", module)
-    specification.loader.exec_module(module)
-    return module
+    monkeypatch.syspath_prepend(ROOT / "benchmarks" / "robustness")
+    return importlib.import_module("crafted_series")
 
 
 @pytest.mark.skipif(not SCRIPT.is_file(), reason="the crafted series beside the project (../shared/tools) are absent")
