@@ -30,7 +30,7 @@ STEPS = (
     "msksam_cli.pipeline.segment.run_scan",
     "msksam_cli.pipeline.segment.read_series",
     "msksam_cli.pipeline.segment.segment_with_atlas",
-    "msksam_cli.pipeline.segment.measure_tissues",
+    "msksam_cli.pipeline.segment.measured_case",
     "msksam_cli.pipeline.segment.write_label_map",
     "msksam_cli.pipeline.segment.write_report",
 )
