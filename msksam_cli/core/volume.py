@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +42,14 @@ class Volume:
     def window(self) -> tuple[float, float]:
         """Intensities that are shown as black and white, see `intensity_window`."""
         return intensity_window(self.intensities)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hex sha256 over intensities, grid and side."""
+        digest = hashlib.sha256(f"{self.grid.shape} {self.side}".encode())
+        digest.update(np.ascontiguousarray(self.grid.affine, dtype=np.float64).tobytes())
+        digest.update(np.ascontiguousarray(self.intensities).data)
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
 
 from msksam_cli.measure.slice_signals import SIGNALS, Signals
 
@@ -79,8 +78,9 @@ def fit_quality(
     """
     if len(rows) < LEAST_SLICES:
         raise ValueError(f"{len(rows)} slices are too few, {LEAST_SLICES} are needed")
-    told = [name for name in signals if len({getattr(found, name) for _, found in rows} - {None}) > 1]
-    table = _table([found for _, found in rows], told)
+    found = [of_slice for _, of_slice in rows]
+    told = telling(found, signals)
+    table = _table(found, told)
     means, deviations = np.nanmean(table, axis=0), np.nanstd(table, axis=0)
     scaled = (np.where(np.isnan(table), means, table) - means) / deviations
     names = sorted({group for group, _ in rows})
@@ -103,8 +103,15 @@ def fit_quality(
     return _calibrated(raw, raw.scores(rows), dice)
 
 
+def telling(rows: Sequence[Signals], names: Sequence[str] = SIGNALS) -> list[str]:
+    """The signals that are known of some slices and not alike for all of them."""
+    return [name for name in names if len({getattr(signals, name) for signals in rows} - {None}) > 1]
+
+
 def _calibrated(model: QualityModel, scores: NDArray[np.float64], dice: NDArray[np.float64]) -> QualityModel:
     """The model with knots at the means of equally large parts, in order of score, made to rise."""
+    from scipy.optimize import isotonic_regression
+
     order = np.argsort(scores, kind="stable")
     parts = [part for part in np.array_split(order, min(_KNOTS, len(order) // 10)) if part.size]
     means = np.array([scores[part].mean().round(9) for part in parts])

@@ -8,9 +8,9 @@ from pathlib import Path
 from msksam_cli.errors import ModelError
 from msksam_cli.fusion import FusionRules
 from msksam_cli.io.fusion_file import FUSION_SUFFIX, FusionWeights, fusion_weights, read_fusion_file
-from msksam_cli.io.resources import models_folder
 from msksam_cli.network import Network
-from msksam_cli.pipeline.models import is_file_name, locate_model
+from msksam_cli.pipeline.fitted_files import check_fitted_for, path_beside
+from msksam_cli.pipeline.models import locate_model
 
 METADATA_KEY = "fusion"
 """Key of a checkpoint's metadata under which it carries its weights, as JSON."""
@@ -38,10 +38,7 @@ def fusion_rules(name_or_file: str, model: Network) -> FusionRules:
 
 def fitted_path(name_or_file: str, folder: Path | None = None) -> Path:
     """Where fitted weights of a model are kept: beside a checkpoint file, else by name in the user's models folder."""
-    if is_file_name(name_or_file):
-        file = Path(name_or_file)
-        return file.with_name(file.name + FUSION_SUFFIX)
-    return (folder or models_folder()) / (name_or_file + FUSION_SUFFIX)
+    return path_beside(name_or_file, FUSION_SUFFIX, folder)
 
 
 def as_metadata(rules: FusionRules) -> dict[str, str]:
@@ -52,12 +49,7 @@ def as_metadata(rules: FusionRules) -> dict[str, str]:
 
 def _fitted(path: Path, model: Network) -> FusionWeights:
     weights = read_fusion_file(path)
-    if weights.weights_sha256 != model.weights_sha256:
-        raise ModelError(
-            f"{path.name} was fitted for weights {weights.weights_sha256[:16]}…, {model.name} has "
-            f"{model.weights_sha256[:16]}…",
-            "Delete it or fit again with `msksam compare --fit-fusion`",
-        )
+    check_fitted_for(path, weights.weights_sha256, model, "msksam compare --fit-fusion")
     return weights
 
 

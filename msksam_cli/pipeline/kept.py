@@ -46,7 +46,7 @@ class Kept:
     @classmethod
     def of(cls, volume: Volume, store: ResultStore | None) -> Kept:
         """What is kept about a volume."""
-        return cls(store, volume_sha256(volume) if store else "")
+        return cls(store, volume.sha256 if store else "")
 
     def fit_score(self, atlas_sha256: str, read: Callable[[], Atlas], volume: Volume) -> float:
         """How well an atlas fits the volume, see `CoarseFit.score`.
@@ -112,14 +112,6 @@ class Kept:
 
 def _key(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
-
-
-def volume_sha256(volume: Volume) -> str:
-    """Hex sha256 over intensities, grid and side."""
-    digest = hashlib.sha256(f"{volume.grid.shape} {volume.side}".encode())
-    digest.update(np.ascontiguousarray(volume.grid.affine, dtype=np.float64).tobytes())
-    digest.update(np.ascontiguousarray(volume.intensities).data)
-    return digest.hexdigest()
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.tables import aligned_text, write_csv
-from msksam_cli.measure.expected_dice import BAD_DICE, LEAST_SLICES, QualityModel
-from msksam_cli.measure.slice_signals import SIGNALS
+from msksam_cli.measure.expected_dice import BAD_DICE, LEAST_SLICES, QualityModel, telling
 from msksam_cli.pipeline.case_matching import Unusable
 from msksam_cli.pipeline.compare_set import LabelledSet, labelled_set, read_case
 from msksam_cli.pipeline.fusion_weights import fusion_rules
@@ -121,7 +119,7 @@ def run_qc_fit(options: QcFitOptions) -> QcFit:
         )
     expectations = crossed(judged)
     value = worth(expectations, judged)
-    alone = {name: worth(crossed(judged, (name,)), judged) for name in SIGNALS if _varies(judged, name)}
+    alone = {name: worth(crossed(judged, (name,)), judged) for name in telling([one.signals for one in judged])}
     facts = {
         "cases": len(used),
         "slices": value.slices,
@@ -166,10 +164,6 @@ def _cells(value: Worth) -> tuple[str, str, str, str]:
     roc = "" if value.area_under_roc is None else f"{value.area_under_roc:.3f}"
     found, best = ("" if share is None else f"{share:.0%}" for share in (value.found, value.found_at_best))
     return roc, f"{value.mean_error:.3f}", found, best
-
-
-def _varies(judged: Sequence[Judged], name: str) -> bool:
-    return len({getattr(one.signals, name) for one in judged} - {None}) > 1
 
 
 def _judged_case(files: CaseFiles, found: LabelledSet, setup: Setup) -> list[Judged]:

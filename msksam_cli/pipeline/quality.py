@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from msksam_cli.errors import ModelError
-from msksam_cli.io.resources import bundled, models_folder
+from msksam_cli.io.resources import bundled
 from msksam_cli.measure.expected_dice import QualityModel
 from msksam_cli.measure.slice_signals import SIGNALS, SliceSignals
 from msksam_cli.network import Network
-from msksam_cli.pipeline.models import is_file_name
+from msksam_cli.pipeline.fitted_files import check_fitted_for, path_beside
 from msksam_cli.pipeline.quality_file import QUALITY_SUFFIX, read_quality_file
 
 SLICE_COLUMNS = ("case", "tissue", "slice", "area_mm2", *SIGNALS, "expected_dice")
@@ -26,12 +25,7 @@ def quality_model(name_or_file: str, model: Network) -> QualityModel | None:
     own = fitted_quality_path(name_or_file)
     if own.is_file():
         found = read_quality_file(own)
-        if found.weights_sha256 != model.weights_sha256:
-            raise ModelError(
-                f"{own.name} was fitted for weights {found.weights_sha256[:16]}…, {model.name} has "
-                f"{model.weights_sha256[:16]}…",
-                "Delete it or fit again with `msksam qc fit`",
-            )
+        check_fitted_for(own, found.weights_sha256, model, "msksam qc fit")
         return found
     shipped = bundled(f"checkpoints/{model.name}{QUALITY_SUFFIX}")
     if shipped.is_file() and (found := read_quality_file(shipped)).weights_sha256 == model.weights_sha256:
@@ -41,19 +35,13 @@ def quality_model(name_or_file: str, model: Network) -> QualityModel | None:
 
 def fitted_quality_path(name_or_file: str) -> Path:
     """Where a fitted model is kept: beside a checkpoint file, else by name in the user's models folder."""
-    if is_file_name(name_or_file):
-        file = Path(name_or_file)
-        return file.with_name(file.name + QUALITY_SUFFIX)
-    return models_folder() / (name_or_file + QUALITY_SUFFIX)
+    return path_beside(name_or_file, QUALITY_SUFFIX)
 
 
 def slice_rows(
     case: str, signals: Sequence[SliceSignals], quality: QualityModel | None
 ) -> tuple[list[dict[str, object]], dict[int, float]]:
-    """Rows of slices.csv, and label value → expected Dice of the tissue: the mean over its slices by their area.
-
-    Both area-weighted, as the Dice of a volume is that of its slices weighed by how much they show.
-    """
+    """Rows of slices.csv, and label value → expected Dice of the tissue: the mean over its slices by their area."""
     expected = quality.expected([(one.tissue.group, one.signals) for one in signals]) if quality and signals else None
     rows: list[dict[str, object]] = []
     weighed: dict[int, tuple[float, float]] = {}

@@ -18,7 +18,6 @@ from msksam_cli.errors import AtlasError, GridMismatchError, InputError, ModelEr
 from msksam_cli.io.atlas_folder import find_atlas, read_atlas
 from msksam_cli.io.nifti import NiftiForm, form_from_grid, read_label_map, read_volume, write_label_map
 from msksam_cli.io.prompt_files import read_prompts
-from msksam_cli.pipeline.kept import volume_sha256
 from msksam_cli.pipeline.networks import load_network
 from msksam_cli.pipeline.replay_record import ReplayRecord, all_versions, labels_sha256, read_replay_record
 from msksam_cli.pipeline.segment_case import Setup, segment_with_atlas, segment_with_prompts
@@ -155,7 +154,7 @@ def _volume(record: ReplayRecord, options: ReplayOptions) -> tuple[Volume, Nifti
     if found.grid.shape != record.grid.shape or not found.grid.matches(record.grid):
         raise GridMismatchError(f"{path.name} does not lie on the grid of the run", "Give the image of that case")
     volume = Volume(found.intensities, record.grid, record.side, record.body_part)
-    if (now := volume_sha256(volume)) != record.volume_sha256:
+    if (now := volume.sha256) != record.volume_sha256:
         raise InputError(
             f"{path.name} is another volume: sha256 {_short(now)} of voxels, grid and side, recorded "
             f"{_short(record.volume_sha256)}",

@@ -24,7 +24,6 @@ from msksam_cli.errors import InputError
 from msksam_cli.fusion import FusionRules
 from msksam_cli.io.prompt_files import prompts_sha256, read_prompt_file
 from msksam_cli.pipeline.environment import package_versions
-from msksam_cli.pipeline.kept import volume_sha256
 from msksam_cli.pipeline.segment_case import Setup
 
 _SECTION = "replay"
@@ -122,7 +121,7 @@ def replay_section(series: Series, volume: Volume, setup: Setup, source: str, la
             "use_form": series.use_form,
             "side": volume.side,
             "body_part": volume.body_part,
-            "volume_sha256": volume_sha256(volume),
+            "volume_sha256": volume.sha256,
             "labels_sha256": labels_sha256(labels),
             "source": source,
             "fusion": setup.fusion,

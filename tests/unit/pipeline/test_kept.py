@@ -15,7 +15,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.io.atlas_folder import read_atlas
 from msksam_cli.io.result_store import ResultStore
-from msksam_cli.pipeline.kept import Kept, volume_sha256
+from msksam_cli.pipeline.kept import Kept
 
 
 def unread() -> Atlas:
@@ -133,6 +133,6 @@ def test_the_hash_follows_intensities_grid_and_side(bones_volume: Volume) -> Non
         replace(bones_volume, grid=replace(bones_volume.grid, affine=moved)),
         replace(bones_volume, side="left" if bones_volume.side != "left" else "right"),
     ]
-    hashes = [volume_sha256(volume) for volume in (bones_volume, *others)]
+    hashes = [volume.sha256 for volume in (bones_volume, *others)]
     assert len(set(hashes)) == 4
-    assert volume_sha256(replace(bones_volume, body_part="knee")) == hashes[0], "placing does not ask for it"
+    assert replace(bones_volume, body_part="knee").sha256 == hashes[0], "placing does not ask for it"
