@@ -22,7 +22,8 @@ from machine import machine_text
 
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.tables import aligned_text
-from msksam_cli.pipeline.segment import Segmented, run_segment
+from msksam_cli.pipeline.case_work import Segmented
+from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
 STAGES = (

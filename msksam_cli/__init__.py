@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from msksam_cli.pipeline.evaluate import Evaluation
     from msksam_cli.pipeline.export import Exported
     from msksam_cli.pipeline.finetune import Finetuned
-    from msksam_cli.pipeline.segment import SegmentRun
+    from msksam_cli.pipeline.segment_run import SegmentRun
 
 __all__ = ["__version__", "build_atlas", "compare", "evaluate", "export_onnx", "finetune", "segment"]
 __version__ = "0.1.0"

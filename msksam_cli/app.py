@@ -30,6 +30,7 @@ from msksam_cli.commands import (
     report,
     scan,
     segment,
+    status,
 )
 from msksam_cli.errors import MsksamError
 from msksam_cli.io.ending import end_on_signals
@@ -56,6 +57,7 @@ app.command()(finetune.finetune)
 app.command("export-onnx")(export_onnx.export_onnx)
 app.command()(report.report)
 app.command()(replay.replay)
+app.command()(status.status)
 app.command()(info.info)
 
 

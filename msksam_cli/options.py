@@ -44,3 +44,10 @@ DicomSegOption = Annotated[
     bool, typer.Option("--dicom-seg", help="Write DICOM SEG too; IT NAMES THE PATIENT, as its images do.")
 ]
 LayoutOption = Annotated[str, typer.Option("--layout", help="msksam, or bids to add a BIDS derivative.")]
+ExecutorOption = Annotated[str, typer.Option("--executor", help="local, or dask for workers elsewhere.")]
+SchedulerOption = Annotated[
+    str, typer.Option("--scheduler", help="Address of a dask scheduler, such as tcp://host:8786.", show_default=False)
+]
+ClusterOption = Annotated[
+    Path | None, typer.Option("--cluster", help="TOML file of the workers to start: local, ssh or slurm.")
+]

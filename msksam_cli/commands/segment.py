@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from msksam_cli.options import (
+    ClusterOption,
     DeviceOption,
     DicomSegOption,
     EchoTimesOption,
     EncodeSizeOption,
+    ExecutorOption,
     JsonOption,
     LayoutOption,
     MapFitOption,
@@ -20,6 +22,7 @@ from msksam_cli.options import (
     ModelOption,
     OnlyOption,
     OutputOption,
+    SchedulerOption,
     SkipFirstEchoOption,
     SpinLockTimesOption,
     TissueOption,
@@ -59,13 +62,17 @@ def segment(
     only: OnlyOption = None,
     dicom_seg: DicomSegOption = False,
     layout: LayoutOption = "msksam",
+    executor: ExecutorOption = "local",
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Segment every series of a study; finished cases are kept, so that a killed run resumes."""
     from msksam_cli.pipeline import segment_options as asked
+    from msksam_cli.pipeline.executors import ExecutorOptions
     from msksam_cli.pipeline.map_options import parse_maps
     from msksam_cli.pipeline.segment import run_segment
-    from msksam_cli.pipeline.segment_text import run_json, run_text
+    from msksam_cli.pipeline.segment_text import run_json, run_text, tell_event
 
     if no_cache and cache:
         raise typer.BadParameter("--cache and --no-cache contradict each other")
@@ -77,6 +84,7 @@ def segment(
         parse_maps(maps, map_unit, map_fit, skip_first_echo,
                    echo_times_ms=echo_times_ms, spin_lock_times_ms=spin_lock_times_ms), only, dicom_seg, layout,
     )  # fmt: skip
-    run = run_segment(options)
+    where = ExecutorOptions(executor, scheduler, cluster)
+    run = run_segment(options, where, tell_event if as_json else None)
     typer.echo(run_json(run) if as_json else run_text(run))
     raise typer.Exit(run.exit_code)

@@ -11,9 +11,15 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+CORES_VARIABLE = "MSKSAM_CORES"
+"""Environment variable: the most cores a process uses, where several share a machine."""
+
+
 def cores() -> int:
     """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    told = os.environ.get(CORES_VARIABLE, "")
+    return min(int(told), there) if told.isdecimal() and int(told) else there
 
 
 def cores_with_memory(bytes_each: int) -> int:

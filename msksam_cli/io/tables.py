@@ -11,10 +11,11 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from msksam_cli.core.tissues import GROUPS, SIDES, Tissue, TissueTable, distinct_color
 from msksam_cli.errors import InputError
-from msksam_cli.io.atomic import write_text
+from msksam_cli.io.atomic import write_atomic, write_text
 
 TISSUE_COLUMNS = ("index", "name", "abbreviation", "color", "side", "group", "region", "mapping")
 """Columns of labels.tsv; the first four are those of BIDS dseg tables, whose `mapping` is an integer (see io.bids)."""
@@ -30,12 +31,17 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, ob
         ValueError: a row names a column that is not in the header, or holds a number that is not finite.
         EnvironmentFault: the file cannot be written.
     """
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({column: cell_text(value) for column, value in row.items()})
-    write_text(path, stream.getvalue())
+
+    def write(stream: BinaryIO) -> None:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+        writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({column: cell_text(value) for column, value in row.items()})
+        text.flush()
+        text.detach()
+
+    write_atomic(path, write)
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

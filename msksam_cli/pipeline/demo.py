@@ -15,10 +15,12 @@ from msksam_cli.io.nifti import form_from_grid, write_label_map
 from msksam_cli.io.study import scan_study
 from msksam_cli.io.tables import write_tissue_table
 from msksam_cli.phantom.acquisition import Scan, demo_study
+from msksam_cli.pipeline.echoes import first_echoes
 from msksam_cli.pipeline.evaluate import EvaluateOptions, Evaluation, evaluate
 from msksam_cli.pipeline.evaluation_page import evaluation_text
-from msksam_cli.pipeline.segment import SegmentRun, first_echoes, run_segment
+from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
+from msksam_cli.pipeline.segment_run import SegmentRun
 from msksam_cli.pipeline.segment_text import run_text
 
 _TISSUES = ("bone", "cartilage", "meniscus")

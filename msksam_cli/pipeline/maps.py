@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,7 @@ class MapSource:
 
     Attributes:
         options: what the user said.
-        series: everything usable in the study, ready-made maps and all echoes among it.
+        series: everything usable in the study, or of it what belongs to one case: its echoes and ready-made maps.
         files: case → files, when the user named any.
     """
 
@@ -93,7 +94,7 @@ class MapSource:
     def _echoes(self, case: Series) -> list[Series]:
         group = [one for one in self.series if case.echo_group and one.echo_group == case.echo_group]
         timed = [one for one in group if one.echo_time_ms is not None and one.echo_time_ms >= 0]
-        least = max(_LEAST_IMAGES.get(case.decay, len(self.series) + 1), self.options.rules.least_images)
+        least = max(_LEAST_IMAGES.get(case.decay, math.inf), self.options.rules.least_images)
         if self.options.echo_times_ms or self.options.spin_lock_times_ms:
             least = self.options.rules.least_images
         return timed if case.decay and len(timed) >= least else []
@@ -154,6 +155,24 @@ def map_source(options: MapOptions, series: Sequence[Series]) -> MapSource:
         cases = [case_name(one.case) for one in series if not one.is_map]
         return MapSource(options, tuple(series), dict.fromkeys(cases, files))
     return MapSource(options, tuple(series), volumes_by_case(files))
+
+
+def case_maps(source: MapSource, cases: Sequence[Series]) -> list[MapSource]:
+    """For each case the source narrowed to what belongs to it, so that it is small and quickly searched."""
+    echoes: dict[str, list[Series]] = {}
+    ready_made: dict[tuple[str, str], list[Series]] = {}
+    for one in source.series:
+        echoes.setdefault(one.echo_group, []).append(one)
+        if one.is_map:
+            ready_made.setdefault((one.kind, one.study), []).append(one)
+
+    def narrowed(case: Series) -> MapSource:
+        own = echoes[case.echo_group] if case.echo_group else []
+        name = case_name(case.case)
+        files = source.files and {name: source.files.get(name, [])}
+        return replace(source, series=(*own, *ready_made.get((case.kind, case.study), ())), files=files)
+
+    return [narrowed(case) for case in cases]
 
 
 def map_volumes(path: Path) -> list[Path]:

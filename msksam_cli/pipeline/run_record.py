@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -33,6 +33,8 @@ from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS
 from msksam_cli.pipeline.quality import SLICE_COLUMNS
 
 RECORDS_FOLDER = "records"
+
+Rows = list[Mapping[str, object]]
 
 
 @dataclass(frozen=True)
@@ -148,11 +150,21 @@ def _is_finite(value: object) -> bool:
     return isinstance(value, float) and math.isfinite(value)
 
 
-def read_records(run_folder: Path) -> list[CaseRecord]:
-    """All readable records of a run in order of case."""
-    paths = (run_folder / RECORDS_FOLDER).glob("*.json")
-    names = sorted(path.stem for path in paths if not path.name.startswith(TEMPORARY_PREFIX))
-    return [record for name in names if (record := read_record(run_folder, name))]
+def read_records(run_folder: Path) -> Iterator[CaseRecord]:
+    """All readable records of a run in order of case, one at a time."""
+    for name in sorted(path.stem for path in _record_files(run_folder)):
+        if record := read_record(run_folder, name):
+            yield record
+
+
+def _record_files(run_folder: Path) -> list[Path]:
+    return [p for p in (run_folder / RECORDS_FOLDER).glob("*.json") if not p.name.startswith(TEMPORARY_PREFIX)]
+
+
+def _state(run_folder: Path) -> list[tuple[str, int, int]]:
+    """What tells whether a record was written since: name, time and size of all, in order."""
+    found = ((path.name, path.stat()) for path in _record_files(run_folder))
+    return sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
 
 
 def is_done(record: CaseRecord | None, run_folder: Path, setup: str, inputs: str) -> TypeGuard[CaseRecord]:
@@ -175,15 +187,24 @@ def write_tables(run_folder: Path, tissues: TissueTable) -> None:
     Raises:
         EnvironmentFault: a file cannot be written.
     """
-    records: list[CaseRecord] | None = None
-    while records != (found := read_records(run_folder)):  # another shard may have finished a case meanwhile
-        records = found
-        write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, [row for record in found for row in record.metrics])
-        write_csv(run_folder / "qc.csv", QC_COLUMNS, [row for record in found for row in record.flags])
-        write_csv(run_folder / "slices.csv", SLICE_COLUMNS, [row for record in found for row in record.slices])
-        write_csv(run_folder / "morphometry.csv", MORPHOMETRY_COLUMNS, [row for r in found for row in r.shapes])
-    asked = {row["tissue"] for record in records or () for row in record.metrics}
+    state, asked = None, set[object]()
+    while state != (now := _state(run_folder)):  # another shard may have finished a case meanwhile
+        state, metrics, flags, shapes = now, Rows(), Rows(), Rows()
+        write_csv(run_folder / "slices.csv", SLICE_COLUMNS, _rows_of_slices(run_folder, metrics, flags, shapes))
+        write_csv(run_folder / "metrics.csv", METRICS_COLUMNS, metrics)
+        write_csv(run_folder / "qc.csv", QC_COLUMNS, flags)
+        write_csv(run_folder / "morphometry.csv", MORPHOMETRY_COLUMNS, shapes)
+        asked = {row["tissue"] for row in metrics}
     tissues = TissueTable(tuple(tissue for tissue in tissues if tissue.name in asked)) if asked else tissues
     write_tissue_table(run_folder / "labels.tsv", tissues)
     write_itksnap_labels(run_folder / "labels.label.txt", tissues)
     write_slicer_colors(run_folder / "labels.ctbl", tissues)
+
+
+def _rows_of_slices(run_folder: Path, metrics: Rows, flags: Rows, shapes: Rows) -> Iterator[Mapping[str, object]]:
+    """Rows of slices.csv, too many to be held at once; those of the other tables are gathered on the way."""
+    for record in read_records(run_folder):
+        metrics += record.metrics
+        flags += record.flags
+        shapes += record.shapes
+        yield from record.slices

@@ -32,7 +32,7 @@ from msksam_cli.pipeline.kept import Kept
 from msksam_cli.sam.choose import candidate_scores
 
 _SLICES_AT_ONCE = 8
-_SLICES_AT_ONCE_ON_GPU = 64  # some batches, so that one is prepared while another is computed
+SLICES_AT_ONCE_ON_GPU = 64  # some batches, so that one is prepared while another is computed
 _SLICES_DECODED_AT_ONCE = 4
 _FILES_AT_ONCE = 8
 _LOOK_AGAIN_S = 0.02
@@ -318,7 +318,7 @@ def gather_evidence(
         by_slice.setdefault(prompt.slice_index, []).append(prompt)
     asked = sorted(by_slice)
     with tqdm(total=len(asked), desc="slices", unit="slice", leave=False, disable=None) as bar:
-        step = _SLICES_AT_ONCE if setup.model.device == "cpu" else _SLICES_AT_ONCE_ON_GPU
+        step = _SLICES_AT_ONCE if setup.model.device == "cpu" else SLICES_AT_ONCE_ON_GPU
         for start in range(0, len(asked), step):
             chunk = asked[start : start + step]
             planes = [slice_uint8(take_slice(volume.intensities, axis, index), window) for index in chunk]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from msksam_cli.core.series import FormChoice
@@ -97,6 +97,21 @@ class SegmentOptions:
         if self.prompt_kind not in PROMPT_KINDS:
             raise UsageError(f"unknown kind of prompt {self.prompt_kind!r}", f"Use one of {', '.join(PROMPT_KINDS)}")
 
+    def absolute(self) -> SegmentOptions:
+        """The same for a process that works in another folder: paths begin at the root."""
+        kind, _, path = self.prompts.partition(":")
+        return replace(
+            self,
+            study=self.study.absolute(),
+            output=self.output_folder.absolute(),
+            atlas=_absolute(self.atlas),
+            model=_absolute(self.model),
+            prompts=f"{kind}:{Path(path).absolute()}" if path else kind,
+            cache=self.cache and self.cache.absolute(),
+            maps=replace(self.maps, files=self.maps.files and self.maps.files.absolute()),
+            only=self.only and self.only.absolute(),
+        )
+
     @property
     def output_folder(self) -> Path:
         """Where results go."""
@@ -110,6 +125,11 @@ class SegmentOptions:
         """DIR of "labels:DIR" or the file of "file:JSON", None for prompts from the atlas."""
         kind, _, path = self.prompts.partition(":")
         return Path(path) if kind != "atlas" else None
+
+
+def _absolute(name: str) -> str:
+    """A name as it is, the path of what is there from the root."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from msksam_cli.pipeline.segment import Failed, Segmented, SegmentRun
+from msksam_cli.pipeline.case_work import Failed, Segmented
+from msksam_cli.pipeline.segment_run import SegmentRun
 
 
 def run_text(run: SegmentRun) -> str:
@@ -19,8 +21,9 @@ def run_text(run: SegmentRun) -> str:
     lines += [f"refused    {refusal}" for refusal in run.scan.refused]
     lines += [f"missing    {refusal}" for refusal in run.not_exported]
     done = [outcome for outcome in run.outcomes if isinstance(outcome, Segmented)]
-    encoded = sum(0 if outcome.resumed else outcome.record.slices_encoded for outcome in done)
-    cached = sum(0 if outcome.resumed else outcome.record.slices_cached for outcome in done)
+    fresh = [outcome.record for outcome in done if not outcome.resumed]
+    encoded = sum(record.slices_encoded for record in fresh)
+    cached = sum(record.slices_cached for record in fresh)
     resumed = sum(outcome.resumed for outcome in done)
     failed = len(run.outcomes) - len(done)
     counts = f"{len(done)} segmented ({resumed} by an earlier run), {failed} failed"
@@ -46,11 +49,18 @@ def run_json(run: SegmentRun) -> str:
     )
 
 
+def tell_event(event: Mapping[str, object]) -> None:
+    """Write what happened as one line of JSON to stderr, for a machine that follows a run."""
+    sys.stderr.write(json.dumps(event, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
+
+
 def _outcome_line(outcome: Segmented | Failed) -> str:
     if isinstance(outcome, Failed):
         return f"failed     {outcome.case}: {outcome.reason}"
-    states = Counter(str(row["status"]).replace("_", " ") for row in outcome.record.metrics)
-    doubts = Counter(str(flag["flag"]) for flag in outcome.record.flags)
+    record = outcome.record
+    states = Counter(str(row["status"]).replace("_", " ") for row in record.metrics)
+    doubts = Counter(str(flag["flag"]) for flag in record.flags)
     tissues = ", ".join(f"{count} {state}" for state, count in states.most_common())
     noted = f"  doubts: {_counted(doubts)}" if doubts else ""
     verb = "kept     " if outcome.resumed else "segmented"

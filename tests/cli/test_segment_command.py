@@ -80,7 +80,7 @@ def test_a_signal_ends_the_run_within_5_s_and_leaves_whole_cases_and_no_temporar
     assert running.returncode == exit_code, said
     assert "Traceback" not in said
     assert not list(tmp_path.rglob(TEMPORARY_PREFIX + "*"))
-    records = read_records(tmp_path / "out")
+    records = list(read_records(tmp_path / "out"))
     assert 1 <= len(records) < 16
     assert all(is_done(record, tmp_path / "out", record.setup_sha256, record.input_sha256) for record in records)
     resumed = _run(*arguments)

@@ -16,7 +16,8 @@ from msksam_cli.phantom.knee import sample_knee_shape
 from msksam_cli.phantom.sequences import SEQUENCES
 from msksam_cli.pipeline import demo as module
 from msksam_cli.pipeline.demo import DemoOptions, demo_text, run_demo
-from msksam_cli.pipeline.segment import first_echoes, run_segment
+from msksam_cli.pipeline.echoes import first_echoes
+from msksam_cli.pipeline.segment import run_segment
 
 
 def _coarse_study(seed):

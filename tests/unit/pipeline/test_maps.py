@@ -15,9 +15,10 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.errors import InputError, UsageError
 from msksam_cli.io.nifti import form_from_grid, read_label_map, read_map, write_label_map, write_volume
 from msksam_cli.io.study import read_series, scan_study
+from msksam_cli.pipeline.echoes import first_echoes
 from msksam_cli.pipeline.map_options import MapOptions
 from msksam_cli.pipeline.maps import map_source, timed_series
-from msksam_cli.pipeline.segment import first_echoes, run_segment
+from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
 ECHO_TIMES_MS = (10.0, 25.0, 40.0, 60.0)

@@ -16,7 +16,8 @@ from msksam_cli.errors import EnvironmentFault, InputError, UsageError
 from msksam_cli.io.nifti import write_label_map
 from msksam_cli.io.study import read_series, scan_study
 from msksam_cli.pipeline.case_matching import label_volumes
-from msksam_cli.pipeline.segment import Segmented, run_segment
+from msksam_cli.pipeline.case_work import Segmented
+from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_text import run_json, run_text
 

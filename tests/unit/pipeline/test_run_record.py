@@ -38,7 +38,7 @@ def record(tmp_path):
 def test_a_record_comes_back_equal(record, tmp_path):
     write_record(tmp_path, record)
     assert read_record(tmp_path, "a.b") == record
-    assert read_records(tmp_path) == [record]
+    assert list(read_records(tmp_path)) == [record]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"case": "a.b"}', "null", '{"case": "a.b", "extra": 1}'])
@@ -46,16 +46,16 @@ def test_a_record_that_cannot_be_read_is_no_record(text, record, tmp_path):
     write_record(tmp_path, record)
     (tmp_path / "records" / "a.b.json").write_text(text)
     assert read_record(tmp_path, "a.b") is None
-    assert read_records(tmp_path) == []
+    assert list(read_records(tmp_path)) == []
     assert read_record(tmp_path, "absent") is None
-    assert read_records(tmp_path / "absent") == []
+    assert list(read_records(tmp_path / "absent")) == []
 
 
 def test_a_record_that_another_shard_is_still_writing_is_not_counted_twice(record, tmp_path):
     write_record(tmp_path, record)
     with atomic_path(tmp_path / "records" / "a.b.json") as being_written:
         being_written.write_bytes((tmp_path / "records" / "a.b.json").read_bytes())
-        assert read_records(tmp_path) == [record]
+        assert list(read_records(tmp_path)) == [record]
 
 
 def test_a_case_is_done_only_with_its_own_input_setup_and_outputs(record, tmp_path):

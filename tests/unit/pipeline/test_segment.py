@@ -21,7 +21,9 @@ from msksam_cli.io.atomic import TEMPORARY_PREFIX, atomic_path
 from msksam_cli.io.nifti import form_from_grid, read_label_map, read_volume, write_label_map
 from msksam_cli.io.study import read_series, scan_study
 from msksam_cli.io.tables import read_tissue_table, write_tissue_table
-from msksam_cli.pipeline.segment import Failed, Segmented, first_echoes, run_segment
+from msksam_cli.pipeline.case_work import Failed, Segmented
+from msksam_cli.pipeline.echoes import first_echoes
+from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_text import run_text
 

@@ -4,14 +4,18 @@ import json
 from pathlib import Path
 
 from msksam_cli.core.series import FileRecord, Refusal, StudyScan
-from msksam_cli.pipeline.run_record import CaseRecord
-from msksam_cli.pipeline.segment import Failed, Segmented, SegmentRun
+from msksam_cli.pipeline.case_work import Failed, Segmented
+from msksam_cli.pipeline.run_record import CaseRecord, write_record
+from msksam_cli.pipeline.segment_run import SegmentRun
 from msksam_cli.pipeline.segment_text import run_json, run_text
 
 
-def _record(case, flags=()):
+def _segmented(folder, case, flags=(), *, resumed=False):
     metrics = [{"status": "complete"}, {"status": "complete"}, {"status": "cut_by_field_of_view"}]
-    return CaseRecord(case, "s", "i", {}, metrics, [{"flag": f} for f in flags], slices_encoded=7, slices_cached=4)
+    metrics = [{**row, "tissue": "femur"} for row in metrics]
+    flagged = [{"flag": f} for f in flags]
+    write_record(folder, CaseRecord(case, "s", "i", {}, metrics, flagged, slices_encoded=7, slices_cached=4))
+    return Segmented(case, folder, resumed)
 
 
 def _run(*outcomes, refused=(), planned=(), is_dry=False):
@@ -19,10 +23,10 @@ def _run(*outcomes, refused=(), planned=(), is_dry=False):
     return SegmentRun(Path("out"), scan, outcomes, planned, 1.26, is_dry)
 
 
-def test_each_case_has_a_line_and_the_last_counts_slices_of_this_run_only():
+def test_each_case_has_a_line_and_the_last_counts_slices_of_this_run_only(tmp_path):
     run = _run(
-        Segmented("a", _record("a", ["touches_border", "touches_border", "empty"])),
-        Segmented("b", _record("b"), resumed=True),
+        _segmented(tmp_path, "a", ["touches_border", "touches_border", "empty"]),
+        _segmented(tmp_path, "b", resumed=True),
         Failed("c", "too few. Look at it"),
         refused=[Refusal("d", "cut short", "Copy it again")],
     )
@@ -36,8 +40,8 @@ def test_each_case_has_a_line_and_the_last_counts_slices_of_this_run_only():
     ]
 
 
-def test_machines_get_the_same():
-    run = _run(Segmented("b", _record("b"), resumed=True), Failed("c", "x"), refused=[Refusal("d", "cut short")])
+def test_machines_get_the_same(tmp_path):
+    run = _run(_segmented(tmp_path, "b", resumed=True), Failed("c", "x"), refused=[Refusal("d", "cut short")])
     told = json.loads(run_json(run))
     assert [case["state"] for case in told["cases"]] == ["kept", "failed"]
     assert (told["cases"][0]["slices_encoded"], told["exit_code"]) == (0, 3)
@@ -54,8 +58,8 @@ def test_a_plan_names_cases_refusals_and_folder_and_no_counts():
     assert run.exit_code == 3
 
 
-def test_the_exit_code_is_3_as_soon_as_one_image_was_not_segmented():
-    done = Segmented("a", _record("a"))
+def test_the_exit_code_is_3_as_soon_as_one_image_was_not_segmented(tmp_path):
+    done = _segmented(tmp_path, "a")
     assert _run(done).exit_code == 0
     assert _run(done, Failed("b", "x")).exit_code == 3
     assert _run(done, refused=[Refusal("d", "x")]).exit_code == 3

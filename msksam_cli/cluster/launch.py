@@ -1,0 +1,145 @@
+"""Workers to run on: of a scheduler that is there already, or started for one run and ended with it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import dask.config
+from distributed import Client, LocalCluster, SSHCluster
+
+from msksam_cli.cluster.dask_executor import GPU, DaskExecutor
+from msksam_cli.cluster.settings import ClusterSettings
+from msksam_cli.core.cores import CORES_VARIABLE
+from msksam_cli.errors import EnvironmentFault, UsageError
+
+PATIENCE_S = 120.0
+"""How long no worker need be there before a run ends, where none are queued for."""
+
+LOG_FOLDER = "slurm-logs"
+"""Where jobs of slurm write what their workers say, in the working directory."""
+
+_SPARED_MINUTES = 5
+_CONFIG = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1 minute"}
+"""An item whose worker dies comes back at once; that a worker keeps its loop waiting to load a model is no news."""
+
+
+@contextmanager
+def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) -> Iterator[DaskExecutor]:
+    """An executor over the workers of a scheduler, or over a cluster that lives as long as the context.
+
+    Args:
+        scheduler: address of a dask scheduler, "" to start a cluster.
+        settings: of the cluster to be started; None for processes on this machine.
+
+    Raises:
+        UsageError: there is no such address.
+        EnvironmentFault: the scheduler or its first worker does not answer, or the cluster cannot be started.
+    """
+    settings = settings or ClusterSettings()
+    with dask.config.set(_CONFIG):
+        if scheduler:
+            with _client(scheduler) as client:
+                yield _executor(client, settings, 1, PATIENCE_S)
+            return
+        with _cluster(settings) as cluster, _client(cluster) as client:
+            is_queued = settings.kind == "slurm"
+            patience_s = settings.wait_minutes * 60 if is_queued else PATIENCE_S
+            yield _executor(client, settings, 1 if is_queued else settings.worker_count, patience_s)
+
+
+def _executor(client: Client, settings: ClusterSettings, least: int, patience_s: float) -> DaskExecutor:
+    try:
+        client.wait_for_workers(least, timeout=settings.wait_minutes * 60)
+    except TimeoutError as error:
+        raise EnvironmentFault(
+            f"fewer than {least} workers in {settings.wait_minutes:g} minutes", "Look at the workers' logs"
+        ) from error
+    return DaskExecutor(client, patience_s)
+
+
+def _client(where: Any) -> Client:
+    try:
+        return Client(where, set_as_default=False)
+    except ValueError as error:
+        raise UsageError(f"{where!r} is no address of a scheduler", "Write it as tcp://host:8786") from error
+    except (OSError, TimeoutError) as error:
+        raise EnvironmentFault(f"no scheduler answers at {where}", "Start one with dask scheduler") from error
+
+
+def _cluster(settings: ClusterSettings) -> Any:
+    """The cluster that settings describe, started.
+
+    Raises:
+        EnvironmentFault: it cannot be started.
+    """
+    start = {"local": _local, "ssh": _ssh, "slurm": _slurm}[settings.kind]
+    try:
+        return start(settings)
+    except (OSError, RuntimeError, TimeoutError, ImportError) as error:
+        raise EnvironmentFault(
+            f"the {settings.kind} cluster cannot be started ({type(error).__name__}: {error})", "Check the cluster file"
+        ) from error
+
+
+def _worker(settings: ClusterSettings) -> dict[str, Any]:
+    """Options of a worker that takes one task at a time."""
+    memory = f"{settings.memory_gb}GB" if settings.memory_gb else "auto"
+    return {"nthreads": 1, "memory_limit": memory, "resources": {GPU: 1} if settings.gpus else {}}
+
+
+def _local(settings: ClusterSettings) -> Any:
+    worker = _worker(settings)
+    return LocalCluster(
+        n_workers=settings.worker_count,
+        threads_per_worker=worker.pop("nthreads"),
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        scheduler_kwargs={"dashboard": False},
+        silence_logs=logging.CRITICAL,
+        env={CORES_VARIABLE: str(settings.worker_cores)},
+        **worker,
+    )
+
+
+def _ssh(settings: ClusterSettings) -> Any:
+    """Workers spread over the hosts; the scheduler is on the first."""
+    hosts = [settings.hosts[number % len(settings.hosts)] for number in range(settings.worker_count)]
+    return SSHCluster(
+        [settings.hosts[0], *hosts],
+        worker_options=_worker(settings) | {"env": {CORES_VARIABLE: str(settings.worker_cores)}},
+        scheduler_options={"dashboard": False} | _interface(settings),
+        remote_python=sys.executable,
+    )
+
+
+def _slurm(settings: ClusterSettings) -> Any:
+    """Jobs of one worker each; one that ends is followed by another as long as the run lasts."""
+    from dask_jobqueue import SLURMCluster
+
+    lifetime = max(settings.walltime_minutes - _SPARED_MINUTES, 1)
+    ends = ["--lifetime", f"{lifetime}m", "--lifetime-stagger", "1m"]
+    gpu = ["--resources", f"{GPU}=1"] if settings.gpus else []
+    cluster = SLURMCluster(
+        cores=1,
+        processes=1,
+        job_cpu=settings.worker_cores,
+        memory=f"{settings.memory_gb}GB",
+        walltime=f"{settings.walltime_minutes // 60:02d}:{settings.walltime_minutes % 60:02d}:00",
+        job_extra_directives=list(settings.job_options),
+        job_script_prologue=[f"export {CORES_VARIABLE}={settings.worker_cores}", *settings.prologue],
+        worker_extra_args=[*ends, *gpu],
+        log_directory=LOG_FOLDER,
+        python=sys.executable,
+        scheduler_options={"dashboard": False},
+        **_interface(settings),
+    )
+    cluster.adapt(minimum_jobs=settings.worker_count, maximum_jobs=settings.worker_count)
+    return cluster
+
+
+def _interface(settings: ClusterSettings) -> dict[str, Any]:
+    return {"interface": settings.network_interface} if settings.network_interface else {}

@@ -1,0 +1,86 @@
+"""What is found for a case before its work, where some workers have a GPU and others not.
+
+The work finds it in the cache that all of them share: where the atlas lies, which takes most of the time and no GPU,
+and the embeddings of the slices that can be asked about, which take no time on a GPU and most of it without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from msksam_cli.atlas.attached import bones_to_find
+from msksam_cli.atlas.priors import prompts_from_priors
+from msksam_cli.core.slicing import slice_uint8, take_slice
+from msksam_cli.core.tissues import TissueTable
+from msksam_cli.core.volume import Volume
+from msksam_cli.io.study import read_series
+from msksam_cli.pipeline.atlas_choice import AtlasChoice
+from msksam_cli.pipeline.case_work import CaseItem, Job, case_inputs, earlier, shared_job
+from msksam_cli.pipeline.kept import Kept
+from msksam_cli.pipeline.prompt_source import given_prompts
+from msksam_cli.pipeline.segment_case import SLICES_AT_ONCE_ON_GPU, Tally, embed
+from msksam_cli.pipeline.segment_options import SegmentOptions
+
+_MARGIN_SLICES = 2
+"""A placement is made sharper and laid along bones before it prompts; what it shows moves by less."""
+
+
+@dataclass(frozen=True)
+class PlaceAhead:
+    """Places the atlas on a case and keeps where it lies."""
+
+    options: SegmentOptions
+    work_setup_sha256: str
+
+    def __call__(self, item: CaseItem) -> None:
+        """Nothing for a case that is done; raises what the work would raise of these steps."""
+        job = shared_job(self.options)
+        if earlier(item, job, self.work_setup_sha256, case_inputs(item, job)):
+            return
+        volume, _ = read_series(item.series)
+        kept = Kept.of(volume, job.setup.results)
+        choice = _choice(job, volume, kept)
+        if choice:
+            kept.placement(choice.atlas, volume, job.setup.threads)
+
+
+@dataclass(frozen=True)
+class EncodeAhead:
+    """Encodes the slices of a case that will be asked about and keeps their embeddings."""
+
+    options: SegmentOptions
+    work_setup_sha256: str
+
+    def __call__(self, item: CaseItem) -> None:
+        """Nothing for a case that is done; raises what the work would raise of these steps."""
+        job = shared_job(self.options)
+        if earlier(item, job, self.work_setup_sha256, case_inputs(item, job)):
+            return
+        volume, _ = read_series(item.series)
+        kept = Kept.of(volume, job.setup.results)
+        choice = _choice(job, volume, kept)
+        job = job.for_case(volume, choice)
+        axis = volume.grid.slice_axis
+        wanted = sorted(_slices(item, volume, choice, kept, job))
+        for start in range(0, len(wanted), SLICES_AT_ONCE_ON_GPU):
+            chunk = wanted[start : start + SLICES_AT_ONCE_ON_GPU]
+            planes = [slice_uint8(take_slice(volume.intensities, axis, index), volume.window) for index in chunk]
+            embed(planes, job.setup, Tally())
+
+
+def _choice(job: Job, volume: Volume, kept: Kept) -> AtlasChoice | None:
+    return job.source.shelf.choose(volume, kept) if job.source.shelf else None
+
+
+def _slices(item: CaseItem, volume: Volume, choice: AtlasChoice | None, kept: Kept, job: Job) -> set[int]:
+    """The slices that can be asked about."""
+    axis, tissues = volume.grid.slice_axis, job.setup.tissues
+    if choice is None:
+        prompts = given_prompts(item.series, volume, job.options, job.source)
+        return {prompt.slice_index for prompt in prompts}
+    placed = kept.placement(choice.atlas, volume, job.setup.threads)
+    known = {tissue.index: tissue for tissue in (*tissues, *bones_to_find(placed.tissues, tissues))}
+    prompts = prompts_from_priors(placed, TissueTable(tuple(known[index] for index in sorted(known))), axis)
+    shown = {prompt.slice_index for prompt in prompts}
+    near = range(-_MARGIN_SLICES, _MARGIN_SLICES + 1)
+    return {index + by for index in shown for by in near} & set(range(volume.grid.shape[axis]))
