@@ -22,10 +22,6 @@ _QUIET = {
     "scheduler_kwargs": {"dashboard": False},
     "silence_logs": logging.CRITICAL,
 }
-    "dashboard_address": "127.0.0.1:0",
-    "scheduler_kwargs": {"dashboard": False},
-    "silence_logs": logging.CRITICAL,
-}
 
 
 @pytest.fixture(scope="module")
