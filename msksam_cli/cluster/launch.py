@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -20,7 +21,7 @@ PATIENCE_S = 120.0
 """How long no worker need be there before a run ends, where none are queued for."""
 
 LOG_FOLDER = "slurm-logs"
-"""Where jobs of slurm write what their workers say, in the working directory."""
+"""Where jobs of slurm find their certificates and write what their workers say, in the working directory."""
 
 _SPARED_MINUTES = 5
 _CONFIG = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1 minute"}
@@ -40,7 +41,7 @@ def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) 
         EnvironmentFault: the scheduler or its first worker does not answer, or the cluster cannot be started.
     """
     settings = settings or ClusterSettings()
-    with dask.config.set(_CONFIG):
+    with dask.config.set(_CONFIG), _quiet():
         if scheduler:
             with _client(scheduler) as client:
                 yield _executor(client, settings, 1, PATIENCE_S)
@@ -49,6 +50,17 @@ def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) 
             is_queued = settings.kind == "slurm"
             patience_s = settings.wait_minutes * 60 if is_queued else PATIENCE_S
             yield _executor(client, settings, 1 if is_queued else settings.worker_count, patience_s)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let dask say nothing here: what goes wrong comes back as a result or an error."""
+    logger = logging.getLogger("distributed")
+    before, logger.level = logger.level, logging.CRITICAL
+    try:
+        yield
+    finally:
+        logger.level = before
 
 
 def _executor(client: Client, settings: ClusterSettings, least: int, patience_s: float) -> DaskExecutor:
@@ -117,9 +129,13 @@ def _ssh(settings: ClusterSettings) -> Any:
 
 
 def _slurm(settings: ClusterSettings) -> Any:
-    """Jobs of one worker each; one that ends is followed by another as long as the run lasts."""
+    """Jobs of one worker each; one that ends is followed by another as long as the run lasts.
+
+    They and the scheduler talk by TLS, with certificates made for the run that only the user can read.
+    """
     from dask_jobqueue import SLURMCluster
 
+    Path(LOG_FOLDER).mkdir(mode=0o700, exist_ok=True)
     lifetime = max(settings.walltime_minutes - _SPARED_MINUTES, 1)
     ends = ["--lifetime", f"{lifetime}m", "--lifetime-stagger", "1m"]
     gpu = ["--resources", f"{GPU}=1"] if settings.gpus else []
@@ -133,6 +149,9 @@ def _slurm(settings: ClusterSettings) -> Any:
         job_script_prologue=[f"export {CORES_VARIABLE}={settings.worker_cores}", *settings.prologue],
         worker_extra_args=[*ends, *gpu],
         log_directory=LOG_FOLDER,
+        security=True,
+        protocol="tls",
+        shared_temp_directory=LOG_FOLDER,
         python=sys.executable,
         scheduler_options={"dashboard": False},
         **_interface(settings),

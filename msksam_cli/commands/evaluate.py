@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from msksam_cli.options import ClusterOption, ExecutorOption, SchedulerOption
+
 
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Folder of label volumes, run folder, or one file.")],
@@ -28,12 +30,16 @@ def evaluate(
     resample: Annotated[
         bool, typer.Option("--resample", help="Take predictions on another grid to the reference's.")
     ] = False,
+    executor: ExecutorOption = "local",
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
 ) -> None:
     """Compare label volumes with a reference."""
     from msksam_cli.pipeline.agreement_page import agreement_warning_lines
     from msksam_cli.pipeline.evaluate import EvaluateOptions
     from msksam_cli.pipeline.evaluate import evaluate as run
     from msksam_cli.pipeline.evaluation_page import evaluation_text
+    from msksam_cli.pipeline.executors import ExecutorOptions
 
     result = run(
         EvaluateOptions(
@@ -44,7 +50,8 @@ def evaluate(
             prediction_names=prediction_names,
             reference_names=names,
             match=match,
-        )
+        ),
+        ExecutorOptions(executor, scheduler, cluster),
     )
     print(evaluation_text(result.summaries))
     for unusable in (*result.unmatched, *result.refused):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from msksam_cli.options import MapsOption, MapUnitOption
+from msksam_cli.options import ClusterOption, ExecutorOption, MapsOption, MapUnitOption, SchedulerOption
 
 
 def measure(
@@ -29,8 +29,12 @@ def measure(
     names: Annotated[
         str, typer.Option("--map", help="Names of the labels: 1=femur,2=tibia or a TSV. Else labels.tsv there.")
     ] = "",
+    executor: ExecutorOption = "local",
+    scheduler: SchedulerOption = "",
+    cluster: ClusterOption = None,
 ) -> None:
     """Measure label volumes, whoever made them."""
+    from msksam_cli.pipeline.executors import ExecutorOptions
     from msksam_cli.pipeline.measure import MeasureOptions, measurement_text, run_measure
 
     result = run_measure(
@@ -44,7 +48,8 @@ def measure(
             maps=maps,
             map_unit=map_unit,
             thickness_maps=thickness_maps,
-        )
+        ),
+        ExecutorOptions(executor, scheduler, cluster),
     )
     print(measurement_text(result))
     for unusable in result.refused:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tqdm import tqdm
 
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import GridMismatchError, InputError, MsksamError, UsageError
+from msksam_cli.executor import Work
 from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.report_page import write_page
 from msksam_cli.io.tables import write_csv
@@ -27,6 +26,7 @@ from msksam_cli.measure.comparison import (
 from msksam_cli.measure.regrid import labels_on_grid, reordered_labels
 from msksam_cli.pipeline.case_matching import Pair, Unusable, pair_volumes
 from msksam_cli.pipeline.evaluation_page import evaluation_page
+from msksam_cli.pipeline.executors import ExecutorOptions, spread
 from msksam_cli.pipeline.label_matching import LabelMatching, match_labels, value_names
 
 _GRID_TOLERANCE_VOXELS = 0.1
@@ -81,8 +81,42 @@ class Evaluation:
         return 3 if self.unmatched or self.refused else 0
 
 
-def evaluate(options: EvaluateOptions) -> Evaluation:
+@dataclass(frozen=True)
+class ComparedPair:
+    """What came of one pair: its comparisons, and what the user should know."""
+
+    comparisons: tuple[Comparison, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PairWork:
+    """The work on a pair, for an executor to send.
+
+    Attributes:
+        resample: as in `EvaluateOptions`.
+        matching: which values of the two sides belong together.
+    """
+
+    resample: bool
+    matching: LabelMatching
+
+    def __call__(self, pair: Pair) -> ComparedPair | Unusable:
+        """The comparisons of a pair, or why there are none."""
+        try:
+            prediction, reference = read_pair(pair, self.resample)
+            notes = tuple(_unnamed(self.matching, prediction, reference))
+            return ComparedPair(tuple(compare_maps(pair.case, prediction, reference, self.matching)), notes)
+        except MsksamError as error:
+            return Unusable(pair.case, str(error))
+
+
+def evaluate(options: EvaluateOptions, where: ExecutorOptions | None = None) -> Evaluation:
     """Compare every pair of label volumes and, with an output folder, write tables and report.
+
+    Args:
+        options: what is compared.
+        where: pairs are worked on, in this process when None.
 
     Raises:
         InputError: nothing could be compared.
@@ -90,6 +124,9 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     """
     if options.output is not None and (options.output / "run.json").is_file():
         raise UsageError(f"{options.output.name!r} holds a run and its report", "Choose another output folder")
+    where = where or ExecutorOptions()
+    if not where.is_local:
+        options = replace(options, predictions=options.predictions.absolute(), references=options.references.absolute())
     pairing = pair_volumes(options.predictions, options.references)
     if not pairing.pairs:
         names = ", ".join(unusable.case for unusable in pairing.unmatched[:6])
@@ -102,13 +139,13 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
     comparisons: list[Comparison] = []
     refused: list[Unusable] = []
     notes = dict.fromkeys(matching.notes)
-    for pair in tqdm(pairing.pairs, desc="evaluate", unit="case", disable=None):
-        try:
-            prediction, reference = read_pair(pair, options.resample)
-            notes |= dict.fromkeys(_unnamed(matching, prediction, reference))
-            comparisons += compare_maps(pair.case, prediction, reference, matching)
-        except MsksamError as error:
-            refused.append(Unusable(pair.case, str(error)))
+    results = spread(Work(PairWork(options.resample, matching), _case_of), pairing.pairs, where, "evaluate")
+    for pair, result in zip(pairing.pairs, results, strict=True):
+        if isinstance(result, ComparedPair):
+            notes |= dict.fromkeys(result.notes)
+            comparisons += result.comparisons
+        else:
+            refused.append(Unusable(pair.case, result.reason))
     if len(refused) == len(pairing.pairs):
         raise InputError(f"no case could be compared; {refused[0].case}: {refused[0].reason}")
     refused_cases = {unusable.case for unusable in refused}
@@ -161,6 +198,10 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
         evaluation.comparisons, evaluation.summaries, evaluation.agreements, skipped, evaluation.notes
     )
     write_page(folder / "report.html", page)
+
+
+def _case_of(pair: Pair) -> str:
+    return pair.case
 
 
 def _read(path: Path, side: str) -> LabelMap:

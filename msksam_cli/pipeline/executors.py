@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from tqdm import tqdm
+
 from msksam_cli.errors import EnvironmentFault, UsageError
-from msksam_cli.executor import Executor, LocalExecutor
+from msksam_cli.executor import Executor, Item, LocalExecutor, Lost, Result, Work
 
 EXECUTORS = ("local", "dask")
 
@@ -40,6 +42,25 @@ class ExecutorOptions:
     def is_local(self) -> bool:
         """Whether cases are worked on in this process."""
         return self.executor == "local"
+
+
+def spread(work: Work[Item, Result], items: Sequence[Item], where: ExecutorOptions, what: str) -> list[Result | Lost]:
+    """The result of every item, in their order.
+
+    Args:
+        work: what is done with each.
+        items: with paths that begin at the root, where other processes work.
+        where: they are worked on.
+        what: is being done, for a bar.
+
+    Raises:
+        EnvironmentFault: the machine fails, here or on every worker.
+    """
+    found: dict[str, Result | Lost] = {}
+    with open_executor(where) as executor:
+        for item, result in tqdm(executor.run(work, items), what, len(items), unit="case", disable=None):
+            found[work.name_of(item)] = result
+    return [found[work.name_of(item)] for item in items]
 
 
 @contextmanager

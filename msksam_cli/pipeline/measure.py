@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tqdm import tqdm
-
 from msksam_cli.core.terminology import described
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
-from msksam_cli.errors import InputError, MsksamError, UsageError
+from msksam_cli.errors import EnvironmentFault, InputError, MsksamError, UsageError
+from msksam_cli.executor import Work
 from msksam_cli.io.nifti import read_labels, read_map, read_volume, write_volume
 from msksam_cli.io.tables import aligned_text, write_csv
 from msksam_cli.measure.map_values import map_values
@@ -19,6 +18,7 @@ from msksam_cli.measure.morphometry import METRICS_COLUMNS, TissueMeasure, cut_n
 from msksam_cli.measure.shapes import MORPHOMETRY_COLUMNS, Images, ShapeMeasure, measure_shapes, thicknesses_of
 from msksam_cli.measure.thickness import thickness_map
 from msksam_cli.pipeline.case_matching import Unusable, case_name, label_volumes, volumes_by_case
+from msksam_cli.pipeline.executors import ExecutorOptions, spread
 from msksam_cli.pipeline.label_matching import tissue_table
 from msksam_cli.pipeline.map_options import DEFAULT_UNIT
 from msksam_cli.pipeline.maps import map_volumes
@@ -75,6 +75,7 @@ class Measurement:
 class _CaseFiles:
     """Files of one case; several of one kind are refused when the case is measured."""
 
+    case: str
     labels: list[Path]
     image: list[Path]
     fat: list[Path]
@@ -82,14 +83,51 @@ class _CaseFiles:
     on_map: list[Path]
 
 
-def run_measure(options: MeasureOptions) -> Measurement:
+@dataclass(frozen=True)
+class _Measured:
+    """The measures of one case."""
+
+    measures: tuple[TissueMeasure, ...]
+    shapes: tuple[ShapeMeasure, ...]
+
+
+@dataclass(frozen=True)
+class _MeasureWork:
+    """The work on a case, for an executor to send.
+
+    Attributes:
+        options: of the run, with absolute paths where another process works.
+        table: tissues of the label values, None for those of each volume.
+    """
+
+    options: MeasureOptions
+    table: TissueTable | None
+
+    def __call__(self, files: _CaseFiles) -> _Measured | Unusable:
+        """The measures of a case, or why there are none; a fault of the machine is raised."""
+        try:
+            return _measure_case(files, self.table, self.options)
+        except MsksamError as error:
+            if error.exit_code == EnvironmentFault.exit_code:
+                raise
+            return Unusable(files.case, str(error))
+
+
+def run_measure(options: MeasureOptions, where: ExecutorOptions | None = None) -> Measurement:
     """Measure every label volume and, with an output folder, write metrics.csv and morphometry.csv.
+
+    Args:
+        options: what is measured.
+        where: cases are worked on, in this process when None.
 
     Raises:
         UsageError: a fat image without a water image, or the reverse, or thickness maps without an output folder.
         InputError: nothing could be measured.
+        EnvironmentFault: a thickness map or a table cannot be written.
     """
     _refuse_halves(options)
+    where = where or ExecutorOptions()
+    options = options if where.is_local else _absolute(options)
     volumes = volumes_by_case(label_volumes(options.labels, "labels"))
     asked = {"images": options.images, "fat": options.fat, "water": options.water, "maps": options.maps}
     found = [_beside(folder, role, list(volumes)) for role, folder in asked.items()]
@@ -98,15 +136,14 @@ def run_measure(options: MeasureOptions) -> Measurement:
     measures: list[tuple[str, TissueMeasure]] = []
     shapes: list[tuple[str, ShapeMeasure]] = []
     refused: list[Unusable] = []
-    for case, files in tqdm(sorted(volumes.items()), desc="measure", unit="case", disable=None):
-        try:
-            of_case = _CaseFiles(files, *(beside.get(case, []) for beside in found))
-            tissues, places = _measure_case(case, of_case, table, options)
-        except MsksamError as error:
-            refused.append(Unusable(case, str(error)))
-            continue
-        measures += [(case, measure) for measure in tissues]
-        shapes += [(case, shape) for shape in places]
+    items = [_CaseFiles(c, volumes[c], *(beside.get(c, []) for beside in found)) for c in sorted(volumes)]
+    results = spread(Work(_MeasureWork(options, table), _case_of), items, where, "measure")
+    for case, result in zip(sorted(volumes), results, strict=True):
+        if isinstance(result, _Measured):
+            measures += [(case, measure) for measure in result.measures]
+            shapes += [(case, shape) for shape in result.shapes]
+        else:
+            refused.append(Unusable(case, result.reason))
     if len(refused) == len(volumes):
         raise InputError(f"no case could be measured; {refused[0].case}: {refused[0].reason}")
     if options.output is not None:
@@ -149,9 +186,18 @@ def _beside(folder: Path | None, role: str, cases: Sequence[str]) -> dict[str, l
     return volumes_by_case(found)
 
 
-def _measure_case(
-    case: str, files: _CaseFiles, table: TissueTable | None, options: MeasureOptions
-) -> tuple[tuple[TissueMeasure, ...], tuple[ShapeMeasure, ...]]:
+def _case_of(files: _CaseFiles) -> str:
+    return files.case
+
+
+def _absolute(options: MeasureOptions) -> MeasureOptions:
+    """The same with paths that begin at the root, for a process that works in another folder."""
+    paths = ("labels", "images", "output", "fat", "water", "maps")
+    given = {name: path.absolute() for name in paths if (path := getattr(options, name)) is not None}
+    return replace(options, **given)
+
+
+def _measure_case(files: _CaseFiles, table: TissueTable | None, options: MeasureOptions) -> _Measured:
     for paths in (files.labels, files.image, files.fat, files.water):
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
@@ -169,8 +215,8 @@ def _measure_case(
     if options.thickness_maps and options.output is not None:
         cartilages = {index: thickness for index, thickness in thicknesses.items() if thickness.axis is None}
         volume = Volume(thickness_map(label_map, cartilages), label_map.grid)
-        write_volume(options.output / "thickness" / f"{case}.nii.gz", volume, form)
-    return tissues, shapes
+        write_volume(options.output / "thickness" / f"{files.case}.nii.gz", volume, form)
+    return _Measured(tissues, shapes)
 
 
 def _number(value: float | None, digits: int = 1) -> str:

@@ -90,7 +90,7 @@ def status_text(status: RunStatus) -> str:
             aligned_text(columns, [_cells(shard) for shard in status.shards]),
             *(f"{worker}: {', '.join(cases)}" for shard in status.shards for worker, cases in _at_work(shard)),
             *(f"failed  {case}: {why}" for shard in status.shards for case, why in shard.progress.failed.items()),
-            f"{status.records} cases on disk",
+            f"{status.records} {'case' if status.records == 1 else 'cases'} on disk",
         ]
     )
 
