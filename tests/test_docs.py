@@ -85,7 +85,7 @@ def first_cells(text: str) -> set[str]:
 
 def shell_lines(text: str) -> list[str]:
     """Commands in code blocks, without prompt sign and comment."""
-    blocks = re.findall(r"^```(?:sh|console|text)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```(?:[a-z]+)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
     return [line.split("  #")[0].strip() for line in lines if re.match(r"(make|msksam) \S", line)]
 

@@ -3,7 +3,8 @@
     python benchmarks/cluster/slurm_here.py [--cases N] [--kill]
 
 Starts munge, slurmctld and slurmd of Debian's slurm-wlm from a folder of its own, as root, runs the small study of the
-tests first in this process and then as jobs, and compares the labels. With `--kill` a job is cancelled by `scancel
+tests in this process, as jobs of dask-jobqueue, and as a plain array of two shards, and compares the labels and, of the
+shards, the tables. With `--kill` a job is cancelled by `scancel
 --signal=KILL` while cases are underway. Everything started is ended again.
 """
 
@@ -31,6 +32,7 @@ import msksam_cli
 from msksam_cli.core.cores import cores
 from msksam_cli.pipeline.executors import ExecutorOptions
 from msksam_cli.pipeline.segment import run_segment
+from msksam_cli.pipeline.segment_options import SegmentOptions
 
 NEEDED = ("munged", "slurmctld", "slurmd", "sinfo", "sbatch", "scancel")
 CONFIGURATION = """
@@ -138,13 +140,36 @@ def main() -> int:
         before = time.monotonic()
         run = run_segment(jobs, ExecutorOptions("dask", cluster=root / "cluster.toml"))
         jobs_s = time.monotonic() - before
+        shards = replace(options, output=root / "shards", cache=root / "shards-cache")
+        before = time.monotonic()
+        submit_array(shards, root, parts=2)
+        shards_s = time.monotonic() - before
     found = comparable(jobs.output_folder)
     differ = [name for name, content in whole.items() if name.startswith("labels/") and found.get(name) != content]
     print(f"{asked.cases} cases: {local_s:.1f} s in this process, {jobs_s:.1f} s as jobs with their start")
     gc.collect()  # dask-jobqueue takes its certificates away
+    merged = comparable(shards.output_folder)
+    unequal = [
+        name for name, content in whole.items() if not name.startswith("prompts/") and merged.get(name) != content
+    ]
     print(f"exit code {run.exit_code}, {len(differ)} label volumes differ")
+    print(f"an array of two shards: {shards_s:.1f} s, {len(unequal)} files of labels, figures and tables differ")
     shutil.rmtree(root)
-    return int(bool(differ) or run.exit_code != 0)
+    return int(bool(differ or unequal) or run.exit_code != 0)
+
+
+def submit_array(options: SegmentOptions, root: Path, parts: int) -> None:
+    """Run every shard as a job of an array, as usage.md shows it, and wait for all."""
+    script = root / "array.sh"
+    said = ["--tissue", ",".join(options.tissues), "--model", options.model, "--prompts", options.prompts]
+    said += ["--cache", str(options.cache), "--device", "cpu", "-o", str(options.output)]
+    script.write_text(
+        f"#!/bin/bash\nexport PYTHONPATH={Path(msksam_cli.__file__).resolve().parents[1]}\n"
+        f"exec {sys.executable} -c 'from msksam_cli.app import main; main()' segment {options.study} {' '.join(said)} "
+        "--shard $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT\n"
+    )
+    asked = ["sbatch", "--wait", f"--array=1-{parts}", "--signal=B:TERM@60", "--time=10", str(script)]
+    subprocess.run(asked, check=True, stdout=subprocess.DEVNULL)
 
 
 def _kill_one(records: Path) -> None:
