@@ -3,6 +3,8 @@
     python benchmarks/qc_worth.py judge phantoms|lumbar     segment the set and keep a row per slice; resumes
     python benchmarks/qc_worth.py show [--keep]             the table, from the rows that are there
     python benchmarks/qc_worth.py ship                      fit the bundled model's own on the drawn people
+    python benchmarks/qc_worth.py jitter SET [CASE …]       ask again with moved boxes, keep a row per slice; resumes
+    python benchmarks/qc_worth.py jitter [--keep]           what that signal adds, from the rows that are there
 
 `phantoms` are the people of `truth_sets` (two of each of five regions, two scans each) by the bundled atlases; `lumbar`
 the eleven real spines that are not among the first five, by an atlas of those five (made by
@@ -18,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from qc_jitter import JITTER_COLUMNS, jitter_text, jittered_case, jittered_from_row
 from truth_sets import DATA, SETS, Case
 
 from msksam_cli.core.atlases import Atlas
@@ -31,6 +34,7 @@ from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.tables import aligned_text, read_csv, write_csv
 from msksam_cli.measure.slice_signals import SIGNALS
+from msksam_cli.network import Network
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.judged import JUDGED_COLUMNS, Judged, crossed, expected, fitted, judged_slices, worth
 from msksam_cli.pipeline.models import load_model
@@ -41,14 +45,17 @@ from msksam_cli.pipeline.segment_case import Setup, segment_with_atlas
 SHIPPED = Path(__file__).parents[1] / "models" / "checkpoints" / "msksam-small.qc.json"
 OUT = Path("msksam-out") / "qc-worth"
 RESULTS = Path(__file__).parent / "results"
+RESULT = RESULTS / "qc-worth.md"
+LEFT_OUT = "## Signals tried and left out\n\n"
 LUMBAR_ATLAS = Path("msksam-out") / "three-columns-lumbar-fit" / "lumbar-atlas"
 
 
 def main() -> None:
     """Judge a set, or show what is known."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("judge", "show", "ship"))
+    parser.add_argument("what", choices=("judge", "show", "ship", "jitter"))
     parser.add_argument("set", nargs="?", choices=("phantoms", "lumbar"))
+    parser.add_argument("cases", nargs="*", help="beginnings of names, all cases without any")
     parser.add_argument("--keep", action="store_true", help="write the table to benchmarks/results/")
     options = parser.parse_args()
     if options.what == "judge":
@@ -57,29 +64,65 @@ def main() -> None:
     if options.what == "ship":
         ship()
         return
+    if options.what == "jitter" and options.set:
+        jitter(options.set, tuple(options.cases))
+        return
+    if options.what == "jitter":
+        text = jitter_shown()
+        print(text)
+        if options.keep:
+            kept = RESULT.read_text().partition(LEFT_OUT)[0]
+            RESULT.write_text(f"{kept.rstrip()}\n\n{LEFT_OUT}{text}\n")
+        return
     text = shown()
     print(text)
     if options.keep:
+        left_out = "".join(RESULT.read_text().partition(LEFT_OUT)[1:]) if RESULT.is_file() else ""
         note = "`benchmarks/qc_worth.py`: each half of the cases foretold by a model fitted on the other half."
-        (RESULTS / "qc-worth.md").write_text(f"{note}\n\n```\n{text}\n```\n\n![calibration](qc-worth.png)\n")
+        RESULT.write_text(f"{note}\n\n```\n{text}\n```\n\n![calibration](qc-worth.png)\n\n{left_out}".rstrip() + "\n")
         write_charts(RESULTS / "qc-worth.png", list(charts()))
 
 
 def judge(name: str) -> None:
     """Segment the cases of a set that have no rows yet."""
     model = load_model("msksam-small")
-    root = cache_folder()
     for case, atlas in _cases(name):
         path = OUT / name / f"{case.name}.csv"
         if path.is_file():
             continue
         truth, tissues = in_numbers_of(atlas, case.labels)
-        rules = fusion_rules("msksam-small", model)
-        setup = Setup(tissues, model, DiskStore(root), rules, threads=cores(), results=ResultStore(root))
+        setup = _setup(model, tissues)
         done = segment_with_atlas(case.volume, atlas, setup)
         rows = judged_slices(case.name, done.labels, done.signals, truth)
         write_csv(path, JUDGED_COLUMNS, [row.row() for row in rows])
         print(f"{case.name}: {len(rows)} slices, mean Dice {np.mean([row.dice for row in rows]):.3f}", flush=True)
+
+
+def jitter(name: str, wanted: tuple[str, ...]) -> None:
+    """Segment cases of a set that have no rows yet, and ask again with moved boxes."""
+    model = load_model("msksam-small")
+    for case, atlas in _cases(name):
+        path = OUT / "jitter" / name / f"{case.name}.csv"
+        if path.is_file() or not case.name.startswith(wanted or ""):
+            continue
+        truth, tissues = in_numbers_of(atlas, case.labels)
+        done = jittered_case(case.name, case.volume, atlas, _setup(model, tissues), truth)
+        write_csv(path, JITTER_COLUMNS, done.rows())
+        print(f"{case.name}: decoding {done.decode_s:.1f} s, {done.jitter_s:.1f} s more for the moves", flush=True)
+
+
+def _setup(model: Network, tissues: TissueTable) -> Setup:
+    root = cache_folder()
+    rules = fusion_rules("msksam-small", model)
+    return Setup(tissues, model, DiskStore(root), rules, threads=cores(), results=ResultStore(root))
+
+
+def jitter_shown() -> str:
+    """What disagreement under prompt jitter adds, with its time."""
+    tables = {name: sorted((OUT / "jitter" / name).glob("*.csv")) for name in ("phantoms", "lumbar")}
+    rows = {name: [row for path in paths for row in read_csv(path)] for name, paths in tables.items()}
+    off = missed([jittered_from_row(row) for row in rows["lumbar"]])
+    return jitter_text({name: [row for row in of_set if row["case"] not in off] for name, of_set in rows.items()})
 
 
 def _cases(name: str) -> Iterator[tuple[Case, Atlas]]:

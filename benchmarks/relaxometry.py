@@ -62,6 +62,9 @@ RULES = {
     "no noise floor": FitRules(NoiseFloor.NONE),
 }
 SHOWN_SLICES, LONGEST_SHOWN_MS = (1, 4, 9), 80.0
+RESULT = Path(__file__).parent / "results" / "relaxometry.md"
+OF_ECHOES = "## Which image to segment"
+"""Heading of the last section of the results, which `echoes.py` writes."""
 _COLORS = np.array([(68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37)], dtype=float)
 
 
@@ -95,13 +98,14 @@ def main() -> None:
     text = "\n\n".join(f"## {title}\n\n```\n{table}\n```" for title, table in sections)
     print(text)
     if options.keep:
-        results = Path(__file__).parent / "results"
-        draw(volumes[0], fits["rician (default)"]).save(results / "relaxometry.png", optimize=True)
+        of_echoes = "".join(RESULT.read_text(encoding="utf-8").partition(OF_ECHOES)[1:]) if RESULT.is_file() else ""
+        draw(volumes[0], fits["rician (default)"]).save(RESULT.with_suffix(".png"), optimize=True)
         note = " ".join((__doc__ or "").split("\n\n")[2].split())
-        (results / "relaxometry.md").write_text(
+        RESULT.write_text(
             f"# Relaxation times\n\n{note}\n\nPublished means at 3 T in ms:\n\n{published}\n\n"
             "![T2 of three slices, 0 to 80 ms; black where no time can be told](relaxometry.png)\n\n"
-            f"{machine_text()}\n\n{text}\n",
+            f"{machine_text()}\n\n{text}\n\n{of_echoes}".rstrip()
+            + "\n",
             encoding="utf-8",
         )
 
