@@ -10,7 +10,8 @@
     ├── CacheError         the embedding cache cannot be used
     ├── ParityError        two runtimes that must agree do not                      exit 1
     └── EnvironmentFault   disk, device or permission                               exit 5
-        └── DeviceMemoryFault  one slice or prompt alone does not fit the device
+        ├── DeviceMemoryFault  one slice or prompt alone does not fit the device
+        └── UnlikeOthers       a worker whose model, packages or device are not those of the run
 
 `ValueError` is for a programmer's mistake and never for a user's input.
 """
@@ -90,3 +91,7 @@ class EnvironmentFault(MsksamError):
 
 class DeviceMemoryFault(EnvironmentFault):
     """The least that can be computed at once does not fit the device's memory."""
+
+
+class UnlikeOthers(EnvironmentFault):
+    """A worker of a cluster differs from those that the run began with."""

@@ -108,9 +108,10 @@ class LocalExecutor:
         for item in items:
             self._now = (work.name_of(item),)
             try:
-                yield item, work.do(item)
+                result = work.do(item)
             finally:
                 self._now = ()
+            yield item, result
 
     def workers(self) -> Workers:
         """This process."""

@@ -51,8 +51,9 @@ FRONT = ("app.py", "options.py", "commands/*")
 RUNNERS = {"torch", "onnxruntime", "openvino"}
 HEAVY = RUNNERS | {"scipy", "nibabel", "SimpleITK", "pydicom", "highdicom", "dicom2nifti", "numpy", "PIL", "tqdm"}
 BROAD = {"Exception", "BaseException"}
-# The worker that decodes other people's DICOM, and the study loop, answer for whatever happens inside.
-MAY_CATCH_BROADLY = ("io/dicom_worker.py", "pipeline/segment.py")
+# The worker that decodes other people's DICOM and the workers of a cluster answer for whatever happens inside; the
+# progress of a run says that it was stopped, whatever stopped it.
+MAY_CATCH_BROADLY = ("io/dicom_worker.py", "cluster/dask_executor.py", "pipeline/progress.py")
 LONGEST_COMMAND = 60
 
 

@@ -144,7 +144,7 @@ def told(name: str, happened: str, options: SegmentOptions, whole: dict[str, byt
 
 
 def workers_killed(options: SegmentOptions, whole: dict[str, bytes], chance: random.Random, kills: int) -> Told:
-    """Workers die at random moments; no case is unlucky twice, or it would be given up."""
+    """Workers die at random moments, so far apart that the next has begun and no case is unlucky twice."""
     done = 0
     over = threading.Event()
     with started(options.output_folder.parent) as cluster:
@@ -153,7 +153,7 @@ def workers_killed(options: SegmentOptions, whole: dict[str, bytes], chance: ran
 
         def kill() -> None:
             nonlocal done
-            while done < kills and not over.wait(chance.uniform(1.0, 4.0)):
+            while done < kills and not over.wait(chance.uniform(6.0, 9.0)):
                 if times(options.output_folder) and cluster.kill_a_worker(chance):
                     done += 1
 

@@ -7,17 +7,22 @@ item's names and paths, and its rows of tables.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Generic
 
 from distributed import Client, Future, KilledWorker, Scheduler, get_worker
+from distributed.client import ClosedClientError, FutureCancelledError
 
-from msksam_cli.errors import EnvironmentFault, MsksamError
+from msksam_cli.errors import EnvironmentFault, MsksamError, UnlikeOthers
 from msksam_cli.executor import Item, Lost, Result, Work, Workers
 
 DEATHS_ALLOWED = 1
@@ -29,7 +34,13 @@ FAULTS_ALLOWED = 2
 GPU = "GPU"
 """The dask resource that a worker with a GPU has one of."""
 
+UNTIL_VARIABLE = "MSKSAM_WORKER_UNTIL"
+"""Environment variable of a worker: seconds since 1970 after which it begins nothing."""
+
 _LOOK_AGAIN_S = 1.0
+_GATHER_S = 60.0
+_SETTLED_S = 3.0
+_LOST_CONNECTION = (OSError, TimeoutError, ClosedClientError, FutureCancelledError)
 
 
 @dataclass(frozen=True)
@@ -46,22 +57,44 @@ Roster = Mapping[str, _Member]
 
 @dataclass(frozen=True)
 class _Reply(Generic[Result]):
-    """What a worker says of a task: a result, or the fault of its machine."""
+    """What a worker says of a task.
+
+    Attributes:
+        worker: its address.
+        result: of the task, where nothing else is said.
+        fault: of its machine.
+        is_unfit: whether it takes no tasks of this run, for the reason in `fault` and through no fault of the item.
+        error: that ends the run: what the work raised, or where it has a bug.
+    """
 
     worker: str
     result: Result | None = None
     fault: str = ""
+    is_unfit: bool = False
+    error: MsksamError | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Task(Generic[Item]):
-    """A step of an item's work, and how often it went wrong before."""
+    """A step of an item's work, and how often it went wrong before.
+
+    Attributes:
+        item: what is worked on.
+        number: of the item.
+        step: of its work.
+        tries: how often a worker was given it.
+        deaths: how many workers ended with it.
+        faults: of workers' machines while they were at it.
+        done_before: how many items were done when the first of these was told.
+    """
 
     item: Item
     number: int
     step: int = 0
+    tries: int = 0
     deaths: int = 0
     faults: tuple[str, ...] = ()
+    done_before: int = 0
 
 
 class _Steps(Generic[Item, Result]):
@@ -83,21 +116,32 @@ class _Steps(Generic[Item, Result]):
 
 
 class DaskExecutor:
-    """An `Executor` over a dask client's workers.
+    """An `Executor` over a dask client's workers; to be closed.
 
     Args:
         client: connected to a scheduler whose Python has msksam installed.
-        patience_s: how long it may last that no worker is there.
+        patience_s: how long it may last that no worker is there that is needed.
+        is_queued: whether workers that go are followed by others.
     """
 
-    def __init__(self, client: Client, patience_s: float) -> None:
+    def __init__(self, client: Client, patience_s: float, *, is_queued: bool = False) -> None:
         self._client = client
         self._patience_s = patience_s
+        self._is_queued = is_queued
         self._names: dict[object, str] = {}
-        self._on_scheduler(_count_every_death)
-        self._roster: Roster = self._on_scheduler(_roster)
+        self._last_fault = ""
+        self._deaths_before: int = self._asked(lambda: client.run_on_scheduler(_allow_deaths, deaths=0))
+        self._is_split = False
+        self._needed = frozenset({False})
+        self._roster = self._settled_roster()
         self._looked_at = self._seen_at = time.monotonic()
         self._is_split = len({member.has_gpu for member in self._roster.values()}) == 2
+
+    def close(self) -> None:
+        """Leave the scheduler as it was."""
+        if self._client.status == "running":
+            with contextlib.suppress(*_LOST_CONNECTION):
+                self._client.run_on_scheduler(_allow_deaths, deaths=self._deaths_before)
 
     @property
     def is_split(self) -> bool:
@@ -112,12 +156,16 @@ class DaskExecutor:
         """
         self._look()
         asked = [address for address in self._roster if self._takes(address, on_gpu)]
-        answers: dict[str, Any] = self._client.run(ask, workers=asked, on_error="return") if asked else {}
+        if not asked:
+            raise EnvironmentFault("no worker is there", "Start workers and run the same command again")
+        answers: dict[str, Any] = self._asked(lambda: self._client.run(ask, workers=asked, on_error="return"))
         for address, answer in answers.items():
             if isinstance(answer, MsksamError):
                 raise type(answer)(f"worker {self._name(address)}: {answer.message}", answer.hint)
             if isinstance(answer, Exception):
-                raise EnvironmentFault(f"worker {self._name(address)} cannot be used ({type(answer).__name__})")
+                raise EnvironmentFault(
+                    f"worker {self._name(address)} cannot be used ({type(answer).__name__})", "Look at its log"
+                )
         return {self._name(address): answer for address, answer in answers.items()}
 
     def workers(self) -> Workers:
@@ -133,8 +181,9 @@ class DaskExecutor:
 
         Raises:
             EnvironmentFault: the scheduler is gone, no worker is left, or the machines fail.
+            RuntimeError: the work has a bug; says where.
         """
-        steps, token = _Steps(work, is_split=self._is_split), uuid.uuid4().hex[:8]
+        steps, token, done = _Steps(work, is_split=self._is_split), uuid.uuid4().hex[:8], 0
         turns = _Turns(items, steps.on_gpu)
         finished: queue.SimpleQueue[Future] = queue.SimpleQueue()
         underway: dict[Future, _Task[Item]] = {}
@@ -148,74 +197,99 @@ class DaskExecutor:
                     future.add_done_callback(finished.put)
                 if not underway and turns.is_empty:
                     return
-                self._look_when_due()
-                try:
+                self._needed = frozenset({steps.on_gpu[task.step] for task in underway.values()} | turns.kinds)
+                if time.monotonic() - self._looked_at >= _LOOK_AGAIN_S:
+                    self._look()
+                with contextlib.suppress(queue.Empty):
                     future = finished.get(timeout=_LOOK_AGAIN_S)
-                except queue.Empty:
-                    continue
-                task = underway.pop(future)
-                self._names.pop(future.key, None)
-                outcome = self._outcome(future, task, steps)
-                if isinstance(outcome, _Task):
-                    turns.put(outcome)
-                else:
-                    yield task.item, outcome
+                    outcome = self._outcome(future, underway[future], steps, done)
+                    if outcome is None:  # its worker died with the result, and another makes it again
+                        future.add_done_callback(finished.put)
+                        continue
+                    task = underway.pop(future)
+                    self._names.pop(future.key, None)
+                    if isinstance(outcome, _Task):
+                        turns.put(outcome)
+                    else:
+                        done += 1
+                        yield task.item, outcome
         finally:
+            self._needed = frozenset({False})
             if underway and self._client.status == "running":
-                self._client.cancel(list(underway), force=True)
+                with contextlib.suppress(*_LOST_CONNECTION):
+                    self._client.cancel(list(underway), force=True)
 
     def _submit(self, steps: _Steps[Item, Any], task: _Task[Item], token: str, name: str) -> Future:
         """Give a task to the scheduler; it goes to a worker of its kind that has none."""
         on_gpu = steps.on_gpu[task.step]
-        key = (f"step{task.step}", token, task.number, task.deaths, len(task.faults))
+        key = (f"step{task.step}", token, task.number, task.tries)
         self._names[key] = name
         wanted = [address for address in self._roster if self._takes(address, on_gpu)] if self._is_split else None
-        return self._client.submit(
-            _attempt,
-            steps.functions[task.step],
-            task.item,
-            key=key,
-            workers=None if on_gpu else wanted,
-            allow_other_workers=not on_gpu and wanted is not None,
-            resources={GPU: 1} if on_gpu else None,
-            pure=False,
+        return self._asked(
+            lambda: self._client.submit(
+                _attempt,
+                steps.functions[task.step],
+                task.item,
+                key=key,
+                workers=None if on_gpu else wanted,
+                allow_other_workers=not on_gpu and wanted is not None,
+                resources={GPU: 1} if on_gpu else None,
+                pure=False,
+            )
         )
 
-    def _outcome(self, future: Future, task: _Task[Item], steps: _Steps[Item, Any]) -> Any:
-        """The result of a task that has ended, or the task that is to be done next for its item."""
-        if future.status == "finished":
-            reply: _Reply[Any] = future.result()
-            if reply.fault:
-                return self._faulted(reply, task, on_gpu=steps.on_gpu[task.step])
-            return reply.result if steps.is_last(task) else replace(task, step=task.step + 1)
-        if future.status != "error":
+    def _outcome(self, future: Future, task: _Task[Item], steps: _Steps[Item, Any], done: int) -> Any:
+        """The result of a task that has ended, or the task to be done next for its item; None while it is not known."""
+        if future.status == "error":
+            return self._died(self._asked(future.exception), task)
+        if future.status == "cancelled" or self._client.status != "running":
             raise _gone()
-        error = future.exception()
+        try:
+            reply: _Reply[Any] = self._asked(lambda: future.result(timeout=_GATHER_S), but=TimeoutError)
+        except TimeoutError:
+            return None
+        is_last = steps.is_last(task)
+        if reply.fault:
+            return self._faulted(reply, task, on_gpu=steps.on_gpu[task.step], done=done)
+        if reply.error is not None and is_last:
+            if isinstance(reply.error, MsksamError):
+                raise reply.error
+            raise RuntimeError(f"on worker {self._name(reply.worker)}: {reply.error}")
+        return reply.result if is_last else replace(task, step=task.step + 1, tries=0)
+
+    def _died(self, error: BaseException | None, task: _Task[Item]) -> _Task[Item] | Lost:
+        """What becomes of a task whose worker has died."""
         if not isinstance(error, KilledWorker):
-            if steps.is_last(task):
-                raise error
-            return replace(task, step=task.step + 1)
+            return Lost(f"it cannot be sent to a worker and back ({type(error).__name__})")
         self._look()
         deaths = task.deaths + 1
         if deaths <= DEATHS_ALLOWED:
-            return replace(task, deaths=deaths)
+            return replace(task, deaths=deaths, tries=task.tries + 1)
         return Lost(
-            f"it ended its worker {deaths} times, last on {error.last_worker.name}; too little memory, or a crash in a "
-            "library. See the workers' logs"
+            f"it ended its worker {deaths} times, last on {error.last_worker.name}; too little memory or time, or a "
+            "crash in a library. See the workers' logs"
         )
 
-    def _faulted(self, reply: _Reply[Any], task: _Task[Item], *, on_gpu: bool) -> _Task[Item]:
-        """The task once more, for another worker: the one whose machine failed gets nothing any more.
+    def _faulted(self, reply: _Reply[Any], task: _Task[Item], *, on_gpu: bool, done: int) -> _Task[Item] | Lost:
+        """The task once more, for another worker: the one that is unfit or whose machine failed gets nothing any more.
 
         Raises:
             EnvironmentFault: it is not the machine of one worker that fails.
         """
-        faults = (*task.faults, f"{self._name(reply.worker)}: {reply.fault}")
-        self._client.retire_workers([reply.worker])
+        self._last_fault = f"{self._name(reply.worker)}: {reply.fault}"
+        self._asked(lambda: self._client.retire_workers([reply.worker]))
         self._look()
-        if len(faults) > FAULTS_ALLOWED or not any(self._takes(address, on_gpu) for address in self._roster):
-            raise EnvironmentFault("; ".join(faults), "What is done is kept: run the same command again")
-        return replace(task, faults=faults)
+        again = replace(task, tries=task.tries + 1)
+        if not reply.is_unfit:
+            before = task.done_before if task.faults else done
+            again = replace(again, faults=(*task.faults, self._last_fault), done_before=before)
+        is_everywhere = len(again.faults) > FAULTS_ALLOWED
+        if is_everywhere and done > again.done_before:
+            return Lost("; ".join(again.faults))  # others were done meanwhile
+        is_last_worker = not self._is_queued and not any(self._takes(one, on_gpu) for one in self._roster)
+        if is_everywhere or is_last_worker:
+            raise EnvironmentFault("; ".join(again.faults) or self._last_fault, _HINT)
+        return again
 
     def _takes(self, address: str, on_gpu: bool) -> bool:
         """Whether a worker is for tasks of a kind."""
@@ -230,38 +304,55 @@ class DaskExecutor:
     def _name(self, address: str) -> str:
         return self._roster[address].name if address in self._roster else address
 
-    def _look_when_due(self) -> None:
-        if time.monotonic() - self._looked_at >= _LOOK_AGAIN_S:
-            self._look()
+    def _settled_roster(self) -> Roster:
+        """The workers that are there once no more have come for some seconds."""
+        roster, since = self._asked(lambda: self._client.run_on_scheduler(_roster)), time.monotonic()
+        while time.monotonic() - since < _SETTLED_S:
+            time.sleep(_LOOK_AGAIN_S / 2)
+            now = self._asked(lambda: self._client.run_on_scheduler(_roster))
+            since = since if set(now) == set(roster) else time.monotonic()
+            roster = now
+        found: Roster = roster
+        return found
 
     def _look(self) -> None:
         """Ask the scheduler who is there.
 
         Raises:
-            EnvironmentFault: the scheduler is gone, or no worker has been there for too long.
+            EnvironmentFault: the scheduler is gone, or no worker that is needed has been there for too long.
         """
-        self._roster = self._on_scheduler(_roster)
+        self._roster = self._asked(lambda: self._client.run_on_scheduler(_roster))
         now = self._looked_at = time.monotonic()
-        if all(any(self._takes(address, kind) for address in self._roster) for kind in (False, True)):
+        if all(any(self._takes(address, kind) for address in self._roster) for kind in self._needed):
             self._seen_at = now
         elif now - self._seen_at > self._patience_s:
             kind = " with and without a GPU" if self._is_split else ""
-            raise EnvironmentFault(
-                f"no workers{kind} have been there for {self._patience_s:.0f} s",
-                "Start workers and run the same command again; what is done is kept",
-            )
+            last = f"; the last to go was {self._last_fault}" if self._last_fault else ""
+            raise EnvironmentFault(f"no workers{kind} have been there for {self._patience_s:.0f} s{last}", _HINT)
 
-    def _on_scheduler(self, ask: Callable[..., Any]) -> Any:
+    def _asked(self, call: Callable[[], Any], but: type[Exception] | tuple[()] = ()) -> Any:
+        """What a call to the scheduler gives.
+
+        Raises:
+            EnvironmentFault: the scheduler is gone.
+        """
         if self._client.status != "running":
             raise _gone()
         try:
-            return self._client.run_on_scheduler(ask)
-        except (OSError, TimeoutError) as error:
+            return call()
+        except but:
+            raise
+        except _LOST_CONNECTION as error:
             raise _gone() from error
 
 
+_HINT = "Run the same command again when that is mended; cases that have their labels keep them"
+
+
 def _gone() -> EnvironmentFault:
-    return EnvironmentFault("the scheduler is gone", "Start it again and run the same command; what is done is kept")
+    return EnvironmentFault(
+        "the scheduler is gone", "Start it again and run the same command; cases that have their labels keep them"
+    )
 
 
 class _Turns(Generic[Item]):
@@ -282,6 +373,12 @@ class _Turns(Generic[Item]):
     def is_empty(self) -> bool:
         """Whether nothing is left to begin."""
         return self._next is None and not self._waiting
+
+    @property
+    def kinds(self) -> set[bool]:
+        """Of the steps that are still to be done."""
+        left = {kind for task in self._waiting for kind in self._on_gpu[task.step :]}
+        return left | (set(self._on_gpu) if self._next is not None else set())
 
     def put(self, task: _Task[Item]) -> None:
         """Let a task have a turn."""
@@ -319,27 +416,38 @@ class _Turns(Generic[Item]):
 
 
 def _attempt(function: Callable[[Item], Result], item: Item) -> _Reply[Result]:
-    """On a worker: the result of a task, or the fault of this machine; other errors are the run's."""
-    address = get_worker().address
+    """On a worker: what comes of a task. Nothing is raised: dask would write it and the item's paths into its log."""
+    address, until = get_worker().address, os.environ.get(UNTIL_VARIABLE, "")
+    if until and time.time() > float(until):
+        return _Reply(address, fault="its time is up", is_unfit=True)
     try:
         return _Reply(address, function(item))
+    except UnlikeOthers as error:
+        return _Reply(address, fault=str(error), is_unfit=True)
     except MsksamError as error:
-        if error.exit_code != EnvironmentFault.exit_code:
-            raise
-        return _Reply(address, fault=str(error))
+        if error.exit_code == EnvironmentFault.exit_code:
+            return _Reply(address, fault=str(error))
+        return _Reply(address, error=error)
+    except Exception as error:  # noqa: BLE001  # the worker's boundary; the text may hold patient data and stays here
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return _Reply(address, error=f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}")
 
 
 def _roster(dask_scheduler: Scheduler) -> dict[str, _Member]:
-    """On the scheduler: its workers and what they are at."""
+    """On the scheduler: its workers that take tasks or are at one, and what they are at."""
     return {
         address: _Member(
-            f"{state.host}/{state.name}", bool(state.resources.get(GPU)), tuple(t.key for t in state.processing)
+            f"{state.host}/{state.name}" if state.name != address else address.partition("://")[2],
+            bool(state.resources.get(GPU)),
+            tuple(task.key for task in state.processing),
         )
         for address, state in dask_scheduler.workers.items()
-        if state.status.name == "running"
+        if state.status.name == "running" or (state.status.name == "paused" and state.processing)
     }
 
 
-def _count_every_death(dask_scheduler: Scheduler) -> None:
-    """On the scheduler: report a task whose worker dies at once, rather than try it again unasked."""
-    dask_scheduler.allowed_failures = 0
+def _allow_deaths(dask_scheduler: Scheduler, deaths: int) -> int:
+    """On the scheduler: how many workers a task may end before it is reported; returns how many before."""
+    before = int(dask_scheduler.allowed_failures)
+    dask_scheduler.allowed_failures = deaths
+    return before

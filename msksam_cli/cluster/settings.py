@@ -22,10 +22,12 @@ class ClusterSettings:
         kind: "local" processes, processes on hosts by "ssh", or jobs of "slurm".
         workers: processes that work on a case each; None for as many as this machine's cores allow, or one a host.
         cores: threads that each may use; None to share a machine's cores among its workers.
-        memory_gb: of each worker, above which it is ended; None for its share of the machine, and needed by slurm.
+        memory_gb: of each worker, above which it is ended; None for its share of this machine, no bound by ssh; needed
+            by slurm.
         gpus: 1 when every worker has a GPU of its own, else 0.
         hosts: names of the machines, for ssh.
-        walltime_minutes: of each job, for slurm; a worker ends by itself before that, between two cases.
+        walltime_minutes: of each job, for slurm.
+        case_minutes: how long a case may take: a job begins none that might outlast its walltime.
         job_options: further lines for `#SBATCH`, such as "--partition=gpu".
         prologue: lines of shell that a job begins with, such as "source venv/bin/activate".
         network_interface: over which workers talk, such as "ib0"; "" for the default.
@@ -39,6 +41,7 @@ class ClusterSettings:
     gpus: int = 0
     hosts: tuple[str, ...] = ()
     walltime_minutes: int = 60
+    case_minutes: int = 10
     job_options: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     network_interface: str = ""
@@ -47,7 +50,7 @@ class ClusterSettings:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise UsageError(f"unknown kind of cluster {self.kind!r}", f"Use {', '.join(get_args(Kind))}")
-        for name in ("workers", "cores", "memory_gb", "walltime_minutes", "wait_minutes"):
+        for name in ("workers", "cores", "memory_gb", "walltime_minutes", "case_minutes", "wait_minutes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UsageError(f"{name} is {value} in the cluster file", "Use a number above 0")
@@ -55,6 +58,13 @@ class ClusterSettings:
             raise UsageError(f"gpus is {self.gpus} in the cluster file", "Use 1 for a GPU of each worker, or 0")
         if self.kind == "ssh" and not self.hosts:
             raise UsageError("a cluster by ssh names no hosts", 'Write hosts = ["first", "second"]')
+        if self.gpus and self.kind != "slurm" and self.worker_count > max(len(self.hosts), 1):
+            raise UsageError("several workers would share a machine's first GPU", "Start them yourself: --scheduler")
+        if self.case_minutes >= self.walltime_minutes:
+            raise UsageError(
+                f"a job of {self.walltime_minutes} minutes has no time for a case of {self.case_minutes}",
+                "Raise walltime_minutes",
+            )
         if self.kind == "slurm" and self.memory_gb is None:
             raise UsageError("a cluster of slurm jobs names no memory", "Write memory_gb = 8, or what a case needs")
 
@@ -81,6 +91,7 @@ _KINDS: Mapping[str, type | tuple[type, ...]] = {
     "memory_gb": (int, float),
     "gpus": int,
     "walltime_minutes": int,
+    "case_minutes": int,
     "network_interface": str,
     "wait_minutes": (int, float),
 }

@@ -6,13 +6,19 @@ and the embeddings of the slices that can be asked about, which take no time on 
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from dataclasses import dataclass
+from pathlib import Path
 
 from msksam_cli.atlas.attached import bones_to_find
 from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.slicing import slice_uint8, take_slice
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import Volume
+from msksam_cli.errors import EnvironmentFault
+from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.case_work import CaseItem, Job, case_inputs, earlier, shared_job
@@ -23,6 +29,43 @@ from msksam_cli.pipeline.segment_options import SegmentOptions
 
 _MARGIN_SLICES = 2
 """A placement is made sharper and laid along bones before it prompts; what it shows moves by less."""
+
+
+@dataclass(frozen=True)
+class CacheMark:
+    """Tells whether workers share a cache: some leave the mark in it and the others find it.
+
+    Attributes:
+        cache: the folder, None for each worker's own default.
+        digest: of the mark, another for every run.
+    """
+
+    cache: Path | None
+    digest: str
+
+    @classmethod
+    def new(cls, cache: Path | None) -> CacheMark:
+        """A mark that no other run has left."""
+        return cls(cache, hashlib.sha256(secrets.token_bytes(32)).hexdigest())
+
+    def leave(self) -> None:
+        """On workers with a GPU.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        ResultStore(self.cache or cache_folder()).put(self.digest, self.digest.encode())
+
+    def find(self) -> None:
+        """On the others.
+
+        Raises:
+            EnvironmentFault: the mark is not there.
+        """
+        if ResultStore(self.cache or cache_folder()).get(self.digest) is None:
+            raise EnvironmentFault(
+                "it does not see the cache of the workers with a GPU", "Name a folder that all share with --cache"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from msksam_cli.core.cores import cores
 from msksam_cli.core.series import Series
 from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
-from msksam_cli.errors import EnvironmentFault, MsksamError
+from msksam_cli.errors import EnvironmentFault, MsksamError, UnlikeOthers
 from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.io.privacy import install_privacy_filter
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
@@ -157,7 +158,7 @@ class CaseWork:
         """
         job = shared_job(self.options)
         if difference := self.agreed.difference(job.facts):
-            raise EnvironmentFault(f"it is not like the run's first workers: {difference}")
+            raise UnlikeOthers(f"it is not like the run's first workers: {difference}", "Give it their environment")
         try:
             inputs = case_inputs(item, job)
             if done := earlier(item, job, self.agreed.setup_sha256, inputs):
@@ -205,12 +206,16 @@ def shared_job(options: SegmentOptions) -> Job:
 
 
 def forget_job() -> None:
-    """Let go of the network and atlas of the last run in this process."""
+    """Let go of the network and atlases of the last run in this process."""
     shared_job.cache_clear()
 
 
 def fresh_facts(options: SegmentOptions) -> JobFacts:
-    """What the job of this process is now, whatever an earlier run left in it; raises what `shared_job` raises."""
+    """What the job of this process is now, whatever an earlier run left in it; raises what `shared_job` raises.
+
+    From then on nothing that other libraries say of files leaves this process, which may be one of a cluster.
+    """
+    install_privacy_filter()
     forget_job()
     return shared_job(options).facts
 

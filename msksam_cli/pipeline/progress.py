@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from msksam_cli.core.tissues import TissueTable
-from msksam_cli.errors import InputError
+from msksam_cli.errors import EnvironmentFault, InputError
 from msksam_cli.executor import Workers
 from msksam_cli.io.atomic import remove_file
 from msksam_cli.io.tables import read_json, write_json
@@ -18,7 +18,9 @@ from msksam_cli.pipeline.case_work import Failed, SeriesOutcome
 from msksam_cli.pipeline.run_record import write_tables
 
 _TIMES_LONGER = 20
-"""Tables and progress are written again when so many times as long has passed as it took: 5 % of the time at most."""
+"""Tables are written again when so many times as long has passed as it took: 5 % of the time at most."""
+
+_TELL_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,6 @@ class Progress:
     def done(self) -> int:
         """Cases that came to an end, good or bad."""
         return self.segmented + self.kept + len(self.failed)
-
-    def after(self, outcome: SeriesOutcome) -> Progress:
-        """The progress when one more case is done."""
-        if isinstance(outcome, Failed):
-            return replace(self, failed={**self.failed, outcome.case: outcome.reason})
-        if outcome.resumed:
-            return replace(self, kept=self.kept + 1)
-        return replace(self, segmented=self.segmented + 1)
 
 
 def progress_file_name(shard: tuple[int, int]) -> str:
@@ -99,28 +93,31 @@ class Board:
     """
 
     def __init__(self, folder: Path, tissues: TissueTable, shard: tuple[int, int]) -> None:
-        self._folder, self._tissues, self._shard = folder, tissues, shard
-        self._progress = Progress(0)
-        self._next_s = 0.0
+        self._folder, self._tissues = folder, tissues
+        self._file = folder / progress_file_name(shard)
+        self._failed: dict[str, str] = {}
+        self._now = Progress(0, failed=self._failed)
+        self._tables_due_s = self._file_due_s = 0.0
 
     @contextmanager
     def open(self, planned: int) -> Iterator[None]:
-        """Tables and progress are there from the beginning; after the last case the progress goes, and the run's own
-        file says the rest; when the run is stopped, it stays.
+        """Tables and progress are there from the beginning; the progress goes when the run has written all else, and
+        stays when it is stopped.
 
         Raises:
             EnvironmentFault: the disk fails.
         """
-        self._progress = Progress(planned, started_s=time.time())
-        self._write()
+        self._now = replace(self._now, planned=planned, started_s=time.time())
+        self._write_tables()
+        self._tell()
         try:
             yield
         except BaseException:
-            self._progress = replace(self._progress, is_stopped=True)
-            self._write()
+            self._now = replace(self._now, is_stopped=True)
+            with suppress(EnvironmentFault):  # what stopped the run is what matters
+                self._tell()
             raise
-        write_tables(self._folder, self._tissues)
-        remove_file(self._folder / progress_file_name(self._shard))
+        remove_file(self._file)
 
     def note(self, outcome: SeriesOutcome, workers: Workers) -> None:
         """One more case is done.
@@ -128,23 +125,47 @@ class Board:
         Raises:
             EnvironmentFault: the disk fails.
         """
-        self._progress = replace(
-            self._progress.after(outcome), workers={name: workers.working_on.get(name, ()) for name in workers.names}
-        )
-        if time.monotonic() >= self._next_s:
-            self._write()
+        now = self._now
+        if isinstance(outcome, Failed):
+            self._failed[outcome.case] = outcome.reason
+        elif outcome.resumed:
+            now = replace(now, kept=now.kept + 1)
+        else:
+            now = replace(now, segmented=now.segmented + 1)
+        self._now = replace(now, workers={name: workers.working_on.get(name, ()) for name in workers.names})
+        if time.monotonic() >= self._file_due_s:
+            self._tell()
+        if time.monotonic() >= self._tables_due_s:
+            self._write_tables()
+
+    def settle(self) -> None:
+        """The tables hold all cases, whoever worked on them.
+
+        Raises:
+            EnvironmentFault: the disk fails.
+        """
+        write_tables(self._folder, self._tissues)
 
     def event(self, outcome: SeriesOutcome) -> dict[str, object]:
         """What a case's end is for machines."""
         state = "failed" if isinstance(outcome, Failed) else "kept" if outcome.resumed else "segmented"
         reason = {"reason": outcome.reason} if isinstance(outcome, Failed) else {}
-        now = self._progress
-        return {"event": "case", "case": outcome.case, "state": state, **reason, "done": now.done, "of": now.planned}
+        return {
+            "event": "case",
+            "case": outcome.case,
+            "state": state,
+            **reason,
+            "done": self._now.done,
+            "of": self._now.planned,
+        }
 
-    def _write(self) -> None:
+    def _tell(self) -> None:
+        self._now = replace(self._now, updated_s=time.time())
+        write_json(self._file, asdict(self._now))
+        self._file_due_s = time.monotonic() + _TELL_EVERY_S
+
+    def _write_tables(self) -> None:
         began = time.monotonic()
-        write_tables(self._folder, self._tissues)
-        self._progress = replace(self._progress, updated_s=time.time())
-        write_json(self._folder / progress_file_name(self._shard), asdict(self._progress))
+        write_tables(self._folder, self._tissues, is_last=False)
         ended = time.monotonic()
-        self._next_s = ended + _TIMES_LONGER * (ended - began)
+        self._tables_due_s = ended + _TIMES_LONGER * (ended - began)

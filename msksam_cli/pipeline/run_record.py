@@ -152,18 +152,19 @@ def _is_finite(value: object) -> bool:
 
 def read_records(run_folder: Path) -> Iterator[CaseRecord]:
     """All readable records of a run in order of case, one at a time."""
-    for name in sorted(path.stem for path in _record_files(run_folder)):
+    for name in sorted(path.stem for path in record_files(run_folder)):
         if record := read_record(run_folder, name):
             yield record
 
 
-def _record_files(run_folder: Path) -> list[Path]:
+def record_files(run_folder: Path) -> list[Path]:
+    """The files of all records, in no order."""
     return [p for p in (run_folder / RECORDS_FOLDER).glob("*.json") if not p.name.startswith(TEMPORARY_PREFIX)]
 
 
 def _state(run_folder: Path) -> list[tuple[str, int, int]]:
     """What tells whether a record was written since: name, time and size of all, in order."""
-    found = ((path.name, path.stat()) for path in _record_files(run_folder))
+    found = ((path.name, path.stat()) for path in record_files(run_folder))
     return sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
 
 
@@ -177,12 +178,13 @@ def is_done(record: CaseRecord | None, run_folder: Path, setup: str, inputs: str
     )
 
 
-def write_tables(run_folder: Path, tissues: TissueTable) -> None:
+def write_tables(run_folder: Path, tissues: TissueTable, *, is_last: bool = True) -> None:
     """Rebuild metrics.csv, morphometry.csv, qc.csv and slices.csv from all records, and the label tables.
 
     Args:
         run_folder: of the run.
         tissues: all that a case might be asked for; the tables name those that one was, and all before the first.
+        is_last: whether to go on until no record is newer than the tables.
 
     Raises:
         EnvironmentFault: a file cannot be written.
@@ -195,6 +197,8 @@ def write_tables(run_folder: Path, tissues: TissueTable) -> None:
         write_csv(run_folder / "qc.csv", QC_COLUMNS, flags)
         write_csv(run_folder / "morphometry.csv", MORPHOMETRY_COLUMNS, shapes)
         asked = {row["tissue"] for row in metrics}
+        if not is_last:
+            break
     tissues = TissueTable(tuple(tissue for tissue in tissues if tissue.name in asked)) if asked else tissues
     write_tissue_table(run_folder / "labels.tsv", tissues)
     write_itksnap_labels(run_folder / "labels.label.txt", tissues)

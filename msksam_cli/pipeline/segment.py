@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from msksam_cli.core.series import Series, StudyScan
 from msksam_cli.errors import AtlasError, EnvironmentFault, UsageError
 from msksam_cli.executor import Ahead, Executor, Lost, Work
 from msksam_cli.io.atomic import clean_temporaries
-from msksam_cli.pipeline.ahead import EncodeAhead, PlaceAhead
+from msksam_cli.pipeline.ahead import CacheMark, EncodeAhead, PlaceAhead
 from msksam_cli.pipeline.case_files import every_file
 from msksam_cli.pipeline.case_work import (
     CaseItem,
@@ -70,26 +71,39 @@ def run_segment(options: SegmentOptions, where: ExecutorOptions | None = None, t
     scan = replace(scan, series=timed_series(scan.series, options.maps))
     part, parts = options.shard
     cases = chosen_cases(first_echoes(scan.series), options.only)[part - 1 :: parts]
+    maps = case_maps(map_source(options.maps, scan.series), cases)
     source = prompt_source(options)
     if options.dry_run:
         return _planned(options, scan, cases, source, started)
-    maps = case_maps(map_source(options.maps, scan.series), cases)
     items = [CaseItem(series, of_case) for series, of_case in zip(cases, maps, strict=True)]
-    with open_executor(where) as executor:
-        try:
-            work, facts = _agreed(executor, options, source)
-            only = {one.case for one in cases} if options.only else None
-            _prepare_folder(options.output_folder, facts.setup_sha256, options.overwrite, only)
-            board = Board(options.output_folder, source.tissues, options.shard)
-            outcomes = _outcomes(executor, work, items, board, tell)
-        finally:
-            forget_job()
-    folder, done = options.output_folder, {one.case for one in outcomes if isinstance(one, Segmented)}
-    missing = write_exports(folder, options, [one for one in cases if one.case in done], source.tissues)
-    run = SegmentRun(folder, scan, outcomes, (), time.monotonic() - started, not_exported=missing)
-    write_run(run, facts, options.shard)
-    write_report(folder, scan.series)
+    folder = options.output_folder
+    board = Board(folder, source.tissues, options.shard)
+    with ExitStack() as stack:
+        with open_executor(where) as executor:
+            try:
+                work, facts = _agreed(executor, options, source)
+                only = {one.case for one in cases} if options.only else None
+                _prepare_folder(folder, facts.setup_sha256, options.overwrite, only)
+                stack.enter_context(board.open(len(items)))
+                outcomes = _outcomes(executor, work, items, board, tell)
+            finally:
+                _let_go(executor)
+        board.settle()
+        done = {outcome.case for outcome in outcomes if isinstance(outcome, Segmented)}
+        missing = write_exports(folder, options, [one for one in cases if one.case in done], source.tissues)
+        run = SegmentRun(folder, scan, outcomes, (), time.monotonic() - started, not_exported=missing)
+        write_run(run, facts, options.shard)
+        write_report(folder, scan.series)
     return run
+
+
+def _let_go(executor: Executor) -> None:
+    """Free networks and atlases, on every worker that can be reached."""
+    forget_job()
+    with suppress(EnvironmentFault):
+        executor.everywhere(forget_job)
+        if executor.is_split:
+            executor.everywhere(forget_job, on_gpu=True)
 
 
 def _outcomes(
@@ -97,14 +111,13 @@ def _outcomes(
 ) -> tuple[SeriesOutcome, ...]:
     """What became of every case, in the order of the cases; tables and progress follow as they are done."""
     found: dict[str, SeriesOutcome] = {}
-    with board.open(len(items)):
-        results = executor.run(work, items)
-        for item, result in tqdm(results, "cases", len(items), unit="case", disable=True if tell else None):
-            outcome = Failed(item.case, result.reason) if isinstance(result, Lost) else result
-            found[item.case] = outcome
-            board.note(outcome, executor.workers())
-            if tell:
-                tell(board.event(outcome))
+    results = executor.run(work, items)
+    for item, result in tqdm(results, "cases", len(items), unit="case", disable=True if tell else None):
+        outcome = Failed(item.case, result.reason) if isinstance(result, Lost) else result
+        found[item.case] = outcome
+        board.note(outcome, executor.workers())
+        if tell:
+            tell(board.event(outcome))
     return tuple(found[item.case] for item in items)
 
 
@@ -125,6 +138,11 @@ def _agreed(
     if executor.is_split:
         if not options.use_cache:
             raise UsageError("workers with and without a GPU share a cache", "Leave --no-cache out")
+        if options.precision == "fp16":
+            raise UsageError("workers without a GPU cannot go on in fp16", "Use bf16 or fp32")
+        mark = CacheMark.new(options.cache)
+        executor.everywhere(mark.leave, on_gpu=True)
+        executor.everywhere(mark.find)
         encoder = _common(executor.everywhere(partial(fresh_facts, on_gpu), on_gpu=True), source)
         options = replace(options, device="cpu", precision=str(encoder.plain["precision"]))
     facts = _common(executor.everywhere(partial(fresh_facts, options)), source)

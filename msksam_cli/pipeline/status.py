@@ -12,7 +12,7 @@ from pathlib import Path
 from msksam_cli.errors import InputError
 from msksam_cli.io.tables import aligned_text, read_json
 from msksam_cli.pipeline.progress import Progress, read_progress
-from msksam_cli.pipeline.run_record import RECORDS_FOLDER
+from msksam_cli.pipeline.run_record import record_files
 
 SILENT_AFTER_S = 900.0
 """A run that has said nothing for so long may have been killed."""
@@ -78,8 +78,8 @@ def run_status(folder: Path) -> RunStatus:
             found[shard] = _running(path, shard) if is_running else _ended(path, shard)
     if not found:
         raise InputError(f"no run has begun in {folder.name!r}", "Give the output folder of msksam segment")
-    records = sum(1 for _ in (folder / RECORDS_FOLDER).glob("*.json"))
-    return RunStatus(tuple(found[shard] for shard in sorted(found, key=lambda one: (one[1], one[0]))), records)
+    in_order = sorted(found, key=lambda one: (one[1], one[0]))
+    return RunStatus(tuple(found[shard] for shard in in_order), len(record_files(folder)))
 
 
 def status_text(status: RunStatus) -> str:

@@ -4,14 +4,16 @@ import errno
 import logging
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from msksam_cli.cluster.dask_executor import FAULTS_ALLOWED
 from msksam_cli.cluster.launch import dask_executor
 from msksam_cli.cluster.settings import ClusterSettings
-from msksam_cli.errors import EnvironmentFault, InputError, UsageError
+from msksam_cli.errors import EnvironmentFault, InputError, UnlikeOthers, UsageError
 from msksam_cli.executor import Ahead, Lost, Work
 
 pytestmark = pytest.mark.filterwarnings("default")  # of dask and tornado, which are not ours
@@ -107,8 +109,8 @@ def _stumble(number):
 def test_other_errors_of_the_work_end_the_run_as_they_are(executor):
     with pytest.raises(InputError, match="nothing to do with 1"):
         list(executor.run(Work(_refuse, str), [1]))
-    with pytest.raises(KeyError):
-        list(executor.run(Work(_stumble, str), [1]))
+    with pytest.raises(RuntimeError, match=r"on worker .*: KeyError in test_dask_executor\.py:\d+$"):
+        list(executor.run(Work(_stumble, str), ["patient's name"]))
     assert list(executor.run(Work(_square, str), [3])) == [(3, 9)]
 
 
@@ -147,6 +149,75 @@ def test_a_worker_whose_disk_is_full_gets_nothing_more_and_its_items_go_to_the_o
         assert set(results) == set(range(10))
         assert set(results.values()) == pids - {full}
         assert len(executor.workers().names) == 1
+
+
+@dataclass(frozen=True)
+class _Choosy:
+    """Work that only one process is fit for."""
+
+    fit: int
+
+    def __call__(self, number):
+        if os.getpid() != self.fit:
+            raise UnlikeOthers("torch 2.10 and 2.11")
+        return number
+
+
+def test_a_worker_unlike_the_others_gets_no_items_and_that_is_no_fault_of_theirs():
+    with dask_executor(settings=ClusterSettings(workers=3)) as executor:
+        fit = min(executor.everywhere(os.getpid).values())
+        assert dict(executor.run(Work(_Choosy(fit), str), range(4))) == {number: number for number in range(4)}
+        assert len(executor.workers().names) == 1
+
+
+@dataclass(frozen=True)
+class _FaultyItem:
+    """Work on one item that every machine fails at, after some that none does."""
+
+    bad: int
+
+    def __call__(self, number):
+        if number == self.bad:
+            time.sleep(0.3)
+            raise EnvironmentFault("device lost")
+        return number
+
+
+def test_an_item_that_all_machines_fail_at_is_given_up_while_others_are_done():
+    with dask_executor(settings=ClusterSettings(workers=4, cores=1)) as executor:
+        results = dict(executor.run(Work(_FaultyItem(0), str), range(400)))
+    assert isinstance(results[0], Lost)
+    assert results[0].reason.count("device lost") == FAULTS_ALLOWED + 1
+    assert {number for number, result in results.items() if result == number} == set(range(1, 400))
+
+
+def test_a_worker_whose_time_is_up_begins_nothing_more(monkeypatch):
+    monkeypatch.setenv("MSKSAM_WORKER_UNTIL", str(time.time() - 1))
+    with (
+        dask_executor(settings=ClusterSettings(workers=1)) as executor,
+        pytest.raises(EnvironmentFault, match="its time is up"),
+    ):
+        list(executor.run(Work(_square, str), range(3)))
+
+
+def test_a_scheduler_is_left_as_it_was():
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, **_QUIET) as cluster:
+        cluster.scheduler.allowed_failures = 5
+        with dask_executor(cluster.scheduler_address) as executor:
+            assert list(executor.run(Work(_square, str), [2])) == [(2, 4)]
+            assert cluster.scheduler.allowed_failures == 0
+        assert cluster.scheduler.allowed_failures == 5
+
+
+def test_a_result_that_went_with_its_worker_is_made_again(executor):
+    results = executor.run(Work(_square, str), range(8))
+    found = [next(results)]
+    time.sleep(1.0)  # the items underway are done, and their results on their workers
+    for pid in executor.everywhere(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    assert sorted([*found, *results]) == [(number, number * number) for number in range(8)]
 
 
 def test_a_disk_that_is_full_everywhere_ends_the_run(tmp_path):

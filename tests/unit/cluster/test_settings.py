@@ -65,6 +65,8 @@ def test_workers_here_share_the_cores_and_each_host_has_one_unless_told_otherwis
         ('kind = "ssh"\nhosts = "a"', "hosts in cluster.toml is no list"),
         ('kind = "slurm"', "names no memory"),
         ("kind = ", "is not TOML"),
+        ("gpus = 1\nworkers = 2", "share a machine's first GPU"),
+        ('kind = "slurm"\nmemory_gb = 8\nwalltime_minutes = 10', "no time for a case of 10"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path, text, message):

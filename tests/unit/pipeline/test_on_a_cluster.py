@@ -12,6 +12,7 @@ from distributed import LocalCluster, Nanny
 
 from msksam_cli.errors import EnvironmentFault, UsageError
 from msksam_cli.io.tables import read_csv
+from msksam_cli.pipeline.ahead import CacheMark
 from msksam_cli.pipeline.case_work import Failed, JobFacts
 from msksam_cli.pipeline.evaluate import EvaluateOptions, evaluate
 from msksam_cli.pipeline.executors import ExecutorOptions
@@ -103,11 +104,25 @@ def test_workers_with_a_gpu_encode_and_the_others_find_it(options, tmp_path):
         where = ExecutorOptions("dask", cluster.scheduler_address)
         there = dataclasses.replace(options, output=tmp_path / "there", cache=tmp_path / "other")
         run = run_segment(there, where)
-        with pytest.raises(UsageError, match="share a cache"):
-            run_segment(dataclasses.replace(there, use_cache=False), where)
+        for change, message in (
+            ({"use_cache": False}, "share a cache"),
+            ({"precision": "fp16"}, "cannot go on in fp16"),
+        ):
+            with pytest.raises(UsageError, match=message):
+                run_segment(dataclasses.replace(there, **change), where)
     assert _labels(run.folder) == _labels(local.folder)
     records = [one.record for one in run.outcomes]
     assert all(record.slices_encoded == 0 and record.slices_cached > 0 for record in records)
+
+
+def test_a_cache_that_is_not_shared_is_noticed(tmp_path):
+    mark = CacheMark.new(tmp_path / "one")
+    mark.leave()
+    mark.find()
+    with pytest.raises(EnvironmentFault, match="does not see the cache"):
+        dataclasses.replace(mark, cache=tmp_path / "other").find()
+    with pytest.raises(EnvironmentFault, match="does not see the cache"):
+        CacheMark.new(tmp_path / "one").find()
 
 
 def test_workers_that_differ_are_named_with_what_differs(options):

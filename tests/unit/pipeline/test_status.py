@@ -8,7 +8,7 @@ import pytest
 
 from msksam_cli.core.tissues import default_table
 from msksam_cli.errors import EnvironmentFault, InputError
-from msksam_cli.executor import Workers
+from msksam_cli.executor import HERE, LocalExecutor, Work, Workers
 from msksam_cli.io.tables import write_json
 from msksam_cli.pipeline.case_work import Failed, Segmented
 from msksam_cli.pipeline.progress import Board, Progress, read_progress
@@ -30,7 +30,7 @@ def test_a_run_that_goes_on_says_how_far_it_is(tmp_path):
     board = _board(tmp_path)
     with board.open(4):
         board.note(Segmented("a", tmp_path), AT)
-        board._next_s = 0.0
+        board._file_due_s = 0.0
         board.note(Failed("b", "too dark"), AT)
         status = run_status(tmp_path)
         (shard,) = status.shards
@@ -83,15 +83,34 @@ def test_shards_stand_side_by_side_and_what_runs_hides_what_ended(tmp_path):
 
 def test_tables_are_written_again_only_when_that_takes_little_of_the_time(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr("msksam_cli.pipeline.progress.write_tables", lambda *asked: written.append(asked))
-    clock = iter(float(tick) for tick in range(100))
+    monkeypatch.setattr("msksam_cli.pipeline.progress.write_tables", lambda *_, **asked: written.append(asked))
+    clock = iter(float(tick) for tick in range(1000))
     monkeypatch.setattr("msksam_cli.pipeline.progress.time.monotonic", lambda: next(clock))
     board = _board(tmp_path)
-    with board.open(50):  # each look at the clock takes a second, so does each writing: the next is 20 s later
+    with board.open(50):  # every look at the clock takes a second, and so does every writing
         for number in range(50):
             board.note(Segmented(f"c{number}", tmp_path), AT)
-        assert len(written) in (3, 4)
-    assert len(written) in (4, 5)
+    assert 4 <= len(written) <= 8
+    board.settle()
+    assert [one.get("is_last", True) for one in written[-2:]] == [False, True]
+
+
+def test_what_stopped_a_run_is_what_is_said_even_where_nothing_can_be_written(tmp_path, monkeypatch):
+    def full(*_):
+        raise EnvironmentFault("disk full")
+
+    with pytest.raises(SystemExit, match="143"), _board(tmp_path).open(3):
+        monkeypatch.setattr("msksam_cli.pipeline.progress.write_json", full)
+        raise SystemExit(143)
+
+
+def test_the_local_executor_is_at_an_item_only_while_it_is():
+    executor = LocalExecutor()
+    seen = []
+    work = Work(lambda item: seen.append(executor.workers().working_on[HERE]), str)
+    for _ in executor.run(work, ["a", "b"]):
+        assert executor.workers().working_on[HERE] == ()
+    assert seen == [("a",), ("b",)]
 
 
 def test_what_is_no_run_is_said(tmp_path):
