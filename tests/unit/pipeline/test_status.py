@@ -99,9 +99,12 @@ def test_what_stopped_a_run_is_what_is_said_even_where_nothing_can_be_written(tm
     def full(*_):
         raise EnvironmentFault("disk full")
 
-    with pytest.raises(SystemExit, match="143"), _board(tmp_path).open(3):
+    def stop():
         monkeypatch.setattr("msksam_cli.pipeline.progress.write_json", full)
         raise SystemExit(143)
+
+    with pytest.raises(SystemExit, match="143"), _board(tmp_path).open(3):
+        stop()
 
 
 def test_the_local_executor_is_at_an_item_only_while_it_is():
