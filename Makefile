@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs-check usage bench robustness figures wheel clean
+.PHONY: help demo test lint types docs-check usage bench robustness cluster figures wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -55,6 +55,11 @@ robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared cache
 	$(BIN)/python benchmarks/robustness/shared_cache.py
 	$(BIN)/python benchmarks/robustness/flipped_bits.py
 	$(BIN)/python benchmarks/robustness/output_grid.py
+
+cluster: $(INSTALLED) ## Workers beside one process, clusters that fail, and a cohort of sleeping cases (half an hour)
+	$(BIN)/python benchmarks/cluster/engine.py tumours --cases 6 --empty 10000
+	$(BIN)/python benchmarks/cluster/failures.py
+	$(BIN)/python benchmarks/cluster/simulation.py
 
 figures: $(INSTALLED) ## Draw the pictures in assets/ again
 	$(BIN)/python benchmarks/figures.py
