@@ -15,13 +15,11 @@ from msksam_cli.atlas.attached import bones_to_find
 from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.slicing import slice_uint8, take_slice
 from msksam_cli.core.tissues import TissueTable
-from msksam_cli.core.volume import Volume
 from msksam_cli.errors import EnvironmentFault
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
 from msksam_cli.io.study import read_series
-from msksam_cli.pipeline.atlas_choice import AtlasChoice
-from msksam_cli.pipeline.case_work import CaseItem, Job, case_inputs, earlier, shared_job
+from msksam_cli.pipeline.case_work import CaseItem, Job, OpenCase, case_inputs, earlier, shared_job
 from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.prompt_source import given_prompts
 from msksam_cli.pipeline.segment_case import SLICES_AT_ONCE_ON_GPU, Tally, embed
@@ -70,7 +68,12 @@ class CacheMark:
 
 @dataclass(frozen=True)
 class PlaceAhead:
-    """Places the atlas on a case and keeps where it lies."""
+    """Places the atlas on a case and keeps where it lies.
+
+    Attributes:
+        options: of the run, for workers of this kind.
+        work_setup_sha256: what a case that is done was done with.
+    """
 
     options: SegmentOptions
     work_setup_sha256: str
@@ -78,18 +81,19 @@ class PlaceAhead:
     def __call__(self, item: CaseItem) -> None:
         """Nothing for a case that is done; raises what the work would raise of these steps."""
         job = shared_job(self.options)
-        if earlier(item, job, self.work_setup_sha256, case_inputs(item, job)):
-            return
-        volume, _ = read_series(item.series)
-        kept = Kept.of(volume, job.setup.results)
-        choice = _choice(job, volume, kept)
-        if choice:
-            kept.placement(choice.atlas, volume, job.setup.threads)
+        case = _opened(item, job, self.work_setup_sha256)
+        if case and case.choice:
+            case.kept.placement(case.choice.atlas, case.volume, job.setup.threads)
 
 
 @dataclass(frozen=True)
 class EncodeAhead:
-    """Encodes the slices of a case that will be asked about and keeps their embeddings."""
+    """Encodes the slices of a case that will be asked about and keeps their embeddings.
+
+    Attributes:
+        options: of the run, for workers of this kind.
+        work_setup_sha256: what a case that is done was done with.
+    """
 
     options: SegmentOptions
     work_setup_sha256: str
@@ -97,33 +101,35 @@ class EncodeAhead:
     def __call__(self, item: CaseItem) -> None:
         """Nothing for a case that is done; raises what the work would raise of these steps."""
         job = shared_job(self.options)
-        if earlier(item, job, self.work_setup_sha256, case_inputs(item, job)):
+        case = _opened(item, job, self.work_setup_sha256)
+        if case is None:
             return
-        volume, _ = read_series(item.series)
-        kept = Kept.of(volume, job.setup.results)
-        choice = _choice(job, volume, kept)
-        job = job.for_case(volume, choice)
-        axis = volume.grid.slice_axis
-        wanted = sorted(_slices(item, volume, choice, kept, job))
+        volume, job = case.volume, job.for_case(case.volume, case.choice)
+        wanted = sorted(_slices(case, job))
         for start in range(0, len(wanted), SLICES_AT_ONCE_ON_GPU):
             chunk = wanted[start : start + SLICES_AT_ONCE_ON_GPU]
-            planes = [slice_uint8(take_slice(volume.intensities, axis, index), volume.window) for index in chunk]
-            embed(planes, job.setup, Tally())
+            planes = [take_slice(volume.intensities, volume.grid.slice_axis, index) for index in chunk]
+            embed([slice_uint8(plane, volume.window) for plane in planes], job.setup, Tally())
 
 
-def _choice(job: Job, volume: Volume, kept: Kept) -> AtlasChoice | None:
-    return job.source.shelf.choose(volume, kept) if job.source.shelf else None
+def _opened(item: CaseItem, job: Job, work_setup_sha256: str) -> OpenCase | None:
+    """The case with its voxels and its atlas, None when it is done."""
+    if earlier(item, job, work_setup_sha256, case_inputs(item, job)):
+        return None
+    volume, _ = read_series(item.series)
+    kept = Kept.of(volume, job.setup.results)
+    choice = job.source.shelf.choose(volume, kept) if job.source.shelf else None
+    return OpenCase(item.series, volume, choice, kept)
 
 
-def _slices(item: CaseItem, volume: Volume, choice: AtlasChoice | None, kept: Kept, job: Job) -> set[int]:
+def _slices(case: OpenCase, job: Job) -> set[int]:
     """The slices that can be asked about."""
-    axis, tissues = volume.grid.slice_axis, job.setup.tissues
-    if choice is None:
-        prompts = given_prompts(item.series, volume, job.options, job.source)
-        return {prompt.slice_index for prompt in prompts}
-    placed = kept.placement(choice.atlas, volume, job.setup.threads)
+    volume, tissues = case.volume, job.setup.tissues
+    if case.choice is None:
+        return {prompt.slice_index for prompt in given_prompts(case.series, volume, job.options, job.source)}
+    placed = case.kept.placement(case.choice.atlas, volume, job.setup.threads)
     known = {tissue.index: tissue for tissue in (*tissues, *bones_to_find(placed.tissues, tissues))}
-    prompts = prompts_from_priors(placed, TissueTable(tuple(known[index] for index in sorted(known))), axis)
-    shown = {prompt.slice_index for prompt in prompts}
+    table = TissueTable(tuple(known[index] for index in sorted(known)))
+    shown = {prompt.slice_index for prompt in prompts_from_priors(placed, table, volume.grid.slice_axis)}
     near = range(-_MARGIN_SLICES, _MARGIN_SLICES + 1)
-    return {index + by for index in shown for by in near} & set(range(volume.grid.shape[axis]))
+    return {index + by for index in shown for by in near} & set(range(volume.grid.shape[volume.grid.slice_axis]))

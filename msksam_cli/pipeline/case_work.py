@@ -228,7 +228,7 @@ def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
         kept = Kept.of(volume, job.setup.results)
         choice = job.source.shelf.choose(volume, kept) if job.source.shelf else None
     job = job.for_case(volume, choice)
-    segmentation = _segmentation(_Case(series, volume, choice, kept), job)
+    segmentation = _segmentation(OpenCase(series, volume, choice, kept), job)
     tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
     tally.seconds |= before.seconds
     with tally.timed("map"):
@@ -265,7 +265,7 @@ def _fit(placed: PlacedAtlas, choice: AtlasChoice) -> dict[str, object]:
 
 
 @dataclass(frozen=True, eq=False)
-class _Case:
+class OpenCase:
     """A volume that is read, the atlas chosen for it, and what is kept about it."""
 
     series: Series
@@ -274,7 +274,7 @@ class _Case:
     kept: Kept
 
 
-def _segmentation(case: _Case, job: Job) -> Segmentation:
+def _segmentation(case: OpenCase, job: Job) -> Segmentation:
     if case.choice:
         return segment_with_atlas(case.volume, case.choice.atlas, job.setup, case.kept)
     tally = Tally()

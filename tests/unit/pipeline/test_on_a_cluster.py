@@ -10,14 +10,17 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster, Nanny
 
-from msksam_cli.errors import EnvironmentFault, UsageError
+from msksam_cli.errors import EnvironmentFault, UnlikeOthers, UsageError
+from msksam_cli.io.study import scan_study
 from msksam_cli.io.tables import read_csv
-from msksam_cli.pipeline.ahead import CacheMark
-from msksam_cli.pipeline.case_work import Failed, JobFacts
+from msksam_cli.pipeline.ahead import CacheMark, EncodeAhead, PlaceAhead
+from msksam_cli.pipeline.case_work import CaseItem, CaseWork, Failed, JobFacts, forget_job, fresh_facts
 from msksam_cli.pipeline.evaluate import EvaluateOptions, evaluate
 from msksam_cli.pipeline.executors import ExecutorOptions
+from msksam_cli.pipeline.maps import case_maps, map_source
 from msksam_cli.pipeline.measure import MeasureOptions, run_measure
 from msksam_cli.pipeline.prompt_source import PromptSource, prompt_source
+from msksam_cli.pipeline.run_record import forget_case
 from msksam_cli.pipeline.segment import _common, run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
@@ -113,6 +116,27 @@ def test_workers_with_a_gpu_encode_and_the_others_find_it(options, tmp_path):
     assert _labels(run.folder) == _labels(local.folder)
     records = [one.record for one in run.outcomes]
     assert all(record.slices_encoded == 0 and record.slices_cached > 0 for record in records)
+
+
+def test_what_is_found_ahead_by_an_atlas_is_all_that_the_work_asks_for(options, small_atlas):
+    options = dataclasses.replace(options, prompts="atlas", atlas=str(small_atlas))
+    (series, *_) = scan_study(options.study).series
+    item = CaseItem(series, case_maps(map_source(options.maps, (series,)), [series])[0])
+    facts = fresh_facts(options)
+    try:
+        PlaceAhead(options, facts.setup_sha256)(item)
+        EncodeAhead(options, facts.setup_sha256)(item)
+        done = CaseWork(options, facts)(item)
+        assert (done.record.slices_encoded, done.record.slices_cached > 0) == (0, True)
+        assert done.record.seconds["place"] < 1.0
+        encoded = len(list((options.cache).rglob("*.safetensors")))
+        forget_case(options.output_folder, series.case, [])
+        assert EncodeAhead(options, facts.setup_sha256)(item) is None
+        assert len(list((options.cache).rglob("*.safetensors"))) == encoded
+        with pytest.raises(UnlikeOthers, match="torch"):
+            CaseWork(options, dataclasses.replace(facts, versions={**facts.versions, "torch": "1.0"}))(item)
+    finally:
+        forget_job()
 
 
 def test_a_cache_that_is_not_shared_is_noticed(tmp_path):
