@@ -209,7 +209,7 @@ def main() -> int:
     print("\n| workers | cases | s of a case | seconds | cases/s | ideal s | scheduler CPU s, MB | here CPU s, MB |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     empty, knee = CaseTimes("empty", 0, 0, 0), CaseTimes("knee, CPU", 40, 25, 35)
-    plans = [(2, 10_000, empty, 0), (asked.workers, 10_000, empty, 0)]
+    plans = [(2, 2_000, empty, 0), (asked.workers, 2_000, empty, 0)]
     plans += [(count, count * 40, knee, 0) for count in (4, 16, asked.workers)]
     plans += [(asked.workers, asked.workers * 40, CaseTimes("knee, split", 40, 1.5, 35), asked.gpus)]
     plans += [(asked.workers, asked.cases, empty, 0)]

@@ -28,6 +28,7 @@ LOG_FOLDER = "slurm-logs"
 _CONFIG = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1 minute"}
 """An item whose worker dies comes back at once; that a worker keeps its loop waiting to load a model is no news."""
 
+_LIBRARY_CORES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 """dask would have a worker give back all it frees at once; keeping it saves a tenth of the time."""
 
@@ -45,7 +46,8 @@ def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) 
         EnvironmentFault: the scheduler or its first worker does not answer, or the cluster cannot be started.
     """
     settings = settings or ClusterSettings()
-    with dask.config.set(_CONFIG), _quiet():
+    before_start = {"distributed.nanny.pre-spawn-environ": _environment(settings)}
+    with dask.config.set(_CONFIG | before_start), _quiet():
         if scheduler:
             with _client(scheduler) as client, closing(_executor(client, settings, 1)) as executor:
                 yield executor
@@ -121,7 +123,6 @@ def _local(settings: ClusterSettings) -> Any:
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL,
-        env=_environment(settings),
         **worker,
     )
 
@@ -131,7 +132,7 @@ def _ssh(settings: ClusterSettings) -> Any:
     hosts = [settings.hosts[number % len(settings.hosts)] for number in range(settings.worker_count)]
     return SSHCluster(
         [settings.hosts[0], *hosts],
-        worker_options=_worker(settings) | {"env": _environment(settings)},
+        worker_options=_worker(settings),
         scheduler_options={"dashboard": False} | _interface(settings),
         remote_python=sys.executable,
     )
@@ -170,9 +171,12 @@ def _slurm(settings: ClusterSettings) -> Any:
 
 
 def _environment(settings: ClusterSettings) -> dict[str, str]:
-    """Environment of a worker: its cores, and what this process was told of msksam's folders and network."""
+    """Environment of a worker: its cores, and what this process was told of msksam's folders and network.
+
+    Libraries read theirs when they are loaded; dask would give them one core each.
+    """
     own = {name: value for name, value in os.environ.items() if name.startswith("MSKSAM_")}
-    return own | {CORES_VARIABLE: str(settings.worker_cores)} | _KEEP_MEMORY
+    return own | dict.fromkeys((CORES_VARIABLE, *_LIBRARY_CORES), str(settings.worker_cores)) | _KEEP_MEMORY
 
 
 def _interface(settings: ClusterSettings) -> dict[str, Any]:

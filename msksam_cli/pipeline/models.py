@@ -150,10 +150,8 @@ def load_model(
     """
     from msksam_cli.sam.checkpoint import parse_checkpoint
     from msksam_cli.sam.runtime import choose_device, choose_precision, make_model
-    from msksam_cli.sam.threads import use_cores
     from msksam_cli.sam.vit import is_vit
 
-    use_cores()
     torch_device = choose_device(device)
     choose_precision(precision, torch_device)  # refuses what nothing can run before the file is read
     located = locate_model(name_or_file)

@@ -13,15 +13,10 @@ import torch
 
 from msksam_cli.core.cores import cores, spread_over_cores
 
-__all__ = ["cores", "map_over_cores", "use_cores"]
+__all__ = ["cores", "map_over_cores"]
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-def use_cores() -> None:
-    """Let torch use as many cores as this process may, whatever the environment tells its libraries."""
-    torch.set_num_threads(cores())
 
 
 def map_over_cores(
