@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -46,8 +47,8 @@ def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) 
         EnvironmentFault: the scheduler or its first worker does not answer, or the cluster cannot be started.
     """
     settings = settings or ClusterSettings()
-    before_start = {"distributed.nanny.pre-spawn-environ": _environment(settings)}
-    with dask.config.set(_CONFIG | before_start), _quiet():
+    before_start = {"distributed.nanny.pre-spawn-environ": _libraries(settings)}
+    with dask.config.set(_CONFIG | before_start), _quiet(), _own_environment():
         if scheduler:
             with _client(scheduler) as client, closing(_executor(client, settings, 1)) as executor:
                 yield executor
@@ -59,6 +60,19 @@ def dask_executor(scheduler: str = "", settings: ClusterSettings | None = None) 
             closing(_executor(client, settings, least)) as executor,
         ):
             yield executor
+
+
+@contextmanager
+def _own_environment() -> Iterator[None]:
+    """Take back what dask writes into this process's environment for its children to inherit."""
+    before = {name: os.environ.get(name) for name in (*_LIBRARY_CORES, *_KEEP_MEMORY)}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextmanager
@@ -120,6 +134,7 @@ def _local(settings: ClusterSettings) -> Any:
         n_workers=settings.worker_count,
         threads_per_worker=worker.pop("nthreads"),
         processes=True,
+        env=_environment(settings),
         dashboard_address="127.0.0.1:0",
         scheduler_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL,
@@ -132,7 +147,7 @@ def _ssh(settings: ClusterSettings) -> Any:
     hosts = [settings.hosts[number % len(settings.hosts)] for number in range(settings.worker_count)]
     return SSHCluster(
         [settings.hosts[0], *hosts],
-        worker_options=_worker(settings),
+        worker_options=_worker(settings) | {"env": _environment(settings)},
         scheduler_options={"dashboard": False} | _interface(settings),
         remote_python=sys.executable,
     )
@@ -147,7 +162,8 @@ def _slurm(settings: ClusterSettings) -> Any:
 
     Path(LOG_FOLDER).mkdir(mode=0o700, exist_ok=True)
     lasts_s = (settings.walltime_minutes - settings.case_minutes) * 60
-    exports = [f"export {name}={value}" for name, value in _environment(settings).items()]
+    told = _environment(settings) | _libraries(settings)
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in told.items()]
     gpu = ["--resources", f"{GPU}=1"] if settings.gpus else []
     cluster = SLURMCluster(
         cores=1,
@@ -171,12 +187,14 @@ def _slurm(settings: ClusterSettings) -> Any:
 
 
 def _environment(settings: ClusterSettings) -> dict[str, str]:
-    """Environment of a worker: its cores, and what this process was told of msksam's folders and network.
-
-    Libraries read theirs when they are loaded; dask would give them one core each.
-    """
+    """Environment of a worker: its cores, and what this process was told of msksam's folders and network."""
     own = {name: value for name, value in os.environ.items() if name.startswith("MSKSAM_")}
-    return own | dict.fromkeys((CORES_VARIABLE, *_LIBRARY_CORES), str(settings.worker_cores)) | _KEEP_MEMORY
+    return own | {CORES_VARIABLE: str(settings.worker_cores)}
+
+
+def _libraries(settings: ClusterSettings) -> dict[str, str]:
+    """What libraries of a worker read when they are loaded; dask would give them one core each."""
+    return dict.fromkeys(_LIBRARY_CORES, str(settings.worker_cores)) | _KEEP_MEMORY
 
 
 def _interface(settings: ClusterSettings) -> dict[str, Any]:

@@ -200,6 +200,21 @@ def test_a_worker_whose_time_is_up_begins_nothing_more(monkeypatch):
         list(executor.run(Work(_square, str), range(3)))
 
 
+def _told_to_use():
+    return os.environ["MSKSAM_CORES"], os.environ["OMP_NUM_THREADS"], os.environ.get("MSKSAM_OFFLINE")
+
+
+def test_a_worker_is_told_its_cores_and_this_process_keeps_its_own(monkeypatch):
+    monkeypatch.setenv("MSKSAM_OFFLINE", "1")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    with dask_executor(settings=ClusterSettings(workers=1, cores=3)) as executor:
+        assert list(executor.everywhere(_told_to_use).values()) == [("3", "3", "1")]
+        assert "MSKSAM_CORES" not in os.environ
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert os.environ["MALLOC_TRIM_THRESHOLD_"] == "1"
+
+
 def test_a_scheduler_is_left_as_it_was():
     from distributed import LocalCluster
 
