@@ -44,7 +44,9 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 SLICES = 143
 CACHE_BYTES_A_SLICE = 4_719_040
-"""Of the knee of `benchmarks/results/main-job.md`, as are seconds of a case; a GPU takes 10.2 ms a slice with its cache."""
+"""Of the knee of `benchmarks/results/main-job.md`, as are the seconds of a case."""
+GPU_S_A_SLICE = 0.0102
+"""With its cache: of `benchmarks/results/encode-speed-vit_b-cuda.md`."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,9 @@ def main() -> int:
     empty, knee = CaseTimes("empty", 0, 0, 0), CaseTimes("knee, CPU", 43.4, 23.3, 35.5)
     plans = [(2, 2_000, empty, 0), (asked.workers, 2_000, empty, 0)]
     plans += [(count, count * 40, knee, 0) for count in (4, 16, asked.workers)]
-    plans += [(asked.workers, asked.workers * 40, CaseTimes("knee, split", 43.4, 1.5, 35.5), asked.gpus)]
+    plans += [
+        (asked.workers, asked.workers * 40, CaseTimes("knee, split", 43.4, SLICES * GPU_S_A_SLICE, 35.5), asked.gpus)
+    ]
     plans += [(asked.workers, asked.cases, empty, 0)]
     for workers, cases, times, gpus in plans:
         found = run(cases, workers, times, asked.faster, gpus)
