@@ -28,10 +28,10 @@ TAGS = (
 DATES = {"PatientBirthDate", "StudyDate", "SeriesDate"}
 STEPS = (
     "msksam_cli.pipeline.segment.run_scan",
-    "msksam_cli.pipeline.segment.read_series",
-    "msksam_cli.pipeline.segment.segment_with_atlas",
-    "msksam_cli.pipeline.segment.measured_case",
-    "msksam_cli.pipeline.segment.write_label_map",
+    "msksam_cli.pipeline.case_work.read_series",
+    "msksam_cli.pipeline.case_work.segment_with_atlas",
+    "msksam_cli.pipeline.case_work.measured_case",
+    "msksam_cli.pipeline.case_files.write_label_map",
     "msksam_cli.pipeline.segment.write_report",
 )
 PROGRAM = """
