@@ -200,19 +200,21 @@ class DaskExecutor:
                 self._needed = frozenset({steps.on_gpu[task.step] for task in underway.values()} | turns.kinds)
                 if time.monotonic() - self._looked_at >= _LOOK_AGAIN_S:
                     self._look()
-                with contextlib.suppress(queue.Empty):
+                try:
                     future = finished.get(timeout=_LOOK_AGAIN_S)
-                    outcome = self._outcome(future, underway[future], steps, done)
-                    if outcome is None:  # its worker died with the result, and another makes it again
-                        future.add_done_callback(finished.put)
-                        continue
-                    task = underway.pop(future)
-                    self._names.pop(future.key, None)
-                    if isinstance(outcome, _Task):
-                        turns.put(outcome)
-                    else:
-                        done += 1
-                        yield task.item, outcome
+                except queue.Empty:
+                    continue
+                outcome = self._outcome(future, underway[future], steps, done)
+                if outcome is None:  # its worker died with the result, and another makes it again
+                    future.add_done_callback(finished.put)
+                    continue
+                task = underway.pop(future)
+                self._names.pop(future.key, None)
+                if isinstance(outcome, _Task):
+                    turns.put(outcome)
+                else:
+                    done += 1
+                    yield task.item, outcome
         finally:
             self._needed = frozenset({False})
             if underway and self._client.status == "running":

@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.cores import cores
 from msksam_cli.errors import EnvironmentFault, SeriesError
 from msksam_cli.io.dicom_frames import FileHeader
 
@@ -83,7 +84,7 @@ class Worker:
 
 def read_headers(paths: Sequence[Path]) -> list[FileHeader]:
     """Headers of files, in the order given; a file that kills the reading process is refused and the others go on."""
-    workers = max(1, min(_MOST_WORKERS, os.cpu_count() or 1, len(paths) // _FILES_PER_WORKER))
+    workers = max(1, min(_MOST_WORKERS, cores(), len(paths) // _FILES_PER_WORKER))
     if workers == 1:
         return [_read_header(path) for path in paths]
     pool = ThreadPoolExecutor(workers)

@@ -15,6 +15,7 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.embeddings import MemoryStore
 from msksam_cli.errors import EnvironmentFault, MsksamError, UnlikeOthers
 from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.io.nifti import NiftiForm
 from msksam_cli.io.privacy import install_privacy_filter
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
@@ -220,15 +221,38 @@ def fresh_facts(options: SegmentOptions) -> JobFacts:
     return shared_job(options).facts
 
 
-def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
-    series, before = item.series, Tally()
-    with before.timed("read"):
+@dataclass(frozen=True, eq=False)
+class OpenCase:
+    """A case whose volume is read, the atlas chosen for it, and what is kept about it."""
+
+    series: Series
+    volume: Volume
+    form: NiftiForm
+    choice: AtlasChoice | None
+    kept: Kept
+
+
+def open_case(series: Series, job: Job, tally: Tally) -> OpenCase:
+    """Read a case and choose its atlas.
+
+    Raises:
+        InputError: a file cannot be read.
+        AtlasError: no atlas may serve it.
+    """
+    with tally.timed("read"):
         volume, form = read_series(series)
-    with before.timed("choose"):
+    with tally.timed("choose"):
         kept = Kept.of(volume, job.setup.results)
         choice = job.source.shelf.choose(volume, kept) if job.source.shelf else None
+    return OpenCase(series, volume, form, choice, kept)
+
+
+def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
+    before = Tally()
+    case = open_case(item.series, job, before)
+    series, volume, choice = case.series, case.volume, case.choice
     job = job.for_case(volume, choice)
-    segmentation = _segmentation(OpenCase(series, volume, choice, kept), job)
+    segmentation = _segmentation(case, job)
     tally, placed, wanted = segmentation.tally, segmentation.placed, job.setup.tissues
     tally.seconds |= before.seconds
     with tally.timed("map"):
@@ -238,7 +262,7 @@ def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
         if job.options.strict:
             refuse_doubts(found.flags)
     with tally.timed("write"):
-        written = CaseFiles(series, volume, form, segmentation, choice, on_map, found.surfaces)
+        written = CaseFiles(series, volume, case.form, segmentation, choice, on_map, found.surfaces)
         outputs = write_case_files(written, job.folder, job.setup, job.options.prompts.partition(":")[0])
     return CaseRecord(
         case=series.case,
@@ -262,16 +286,6 @@ def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
 def _fit(placed: PlacedAtlas, choice: AtlasChoice) -> dict[str, object]:
     """How the atlas lies and why it was taken, as plain values."""
     return {**asdict(placed.fit), "atlas": placed.atlas_name, "atlas_reason": choice.reason, "side": placed.side}
-
-
-@dataclass(frozen=True, eq=False)
-class OpenCase:
-    """A volume that is read, the atlas chosen for it, and what is kept about it."""
-
-    series: Series
-    volume: Volume
-    choice: AtlasChoice | None
-    kept: Kept
 
 
 def _segmentation(case: OpenCase, job: Job) -> Segmentation:

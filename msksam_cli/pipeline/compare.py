@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from msksam_cli.core.cores import cores
 from msksam_cli.embeddings import EmbeddingStore, MemoryStore
 from msksam_cli.errors import EnvironmentFault, InputError, MsksamError, UsageError
 from msksam_cli.io.cases import CaseFiles
@@ -122,7 +122,7 @@ def _one_case(
 ) -> tuple[list[Compared], list[Tried]]:
     volume, truth = read_case(files, found)
     in_atlas = files.name in found.in_atlas
-    case = labelled_case(files.name, volume, truth, found.atlas, in_atlas=in_atlas, threads=os.cpu_count() or 1)
+    case = labelled_case(files.name, volume, truth, found.atlas, in_atlas=in_atlas, threads=cores())
     prompting = prompting_placements(case, setups)
     tried: list[Tried] = []
     if fit and not in_atlas:
@@ -140,5 +140,5 @@ def _setups(options: CompareOptions, found: LabelledSet) -> dict[str, Setup]:
         if model.name in setups:
             raise UsageError(f"two models are called {model.name}", "Rename one of the checkpoint files")
         rules = fusion_rules(given, model)
-        setups[model.name] = Setup(found.tissues, model, store, rules, options.prompt_kind, threads=os.cpu_count() or 1)
+        setups[model.name] = Setup(found.tissues, model, store, rules, options.prompt_kind, threads=cores())
     return setups

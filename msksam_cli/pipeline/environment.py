@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from msksam_cli import __version__
+from msksam_cli.core.cores import cores
 from msksam_cli.io.resources import cache_folder, is_offline, models_folder
 
 PACKAGES = (
@@ -38,7 +38,7 @@ def describe_environment() -> Environment:
         msksam=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         devices=_devices(),
         packages=package_versions(),
         models_folder=_without_home(models_folder()),

@@ -16,6 +16,7 @@ from msksam_cli.io.atomic import remove_file
 from msksam_cli.io.tables import read_json, write_json
 from msksam_cli.pipeline.case_work import Failed, SeriesOutcome
 from msksam_cli.pipeline.run_record import write_tables
+from msksam_cli.pipeline.segment_options import shard_file_name
 
 _TIMES_LONGER = 20
 """Tables are written again when so many times as long has passed as it took: 5 % of the time at most."""
@@ -53,16 +54,6 @@ class Progress:
         return self.segmented + self.kept + len(self.failed)
 
 
-def progress_file_name(shard: tuple[int, int]) -> str:
-    """Name of the file of a run or shard while it lasts.
-
-    >>> progress_file_name((1, 1)), progress_file_name((2, 8))
-    ('progress.json', 'progress-2-of-8.json')
-    """
-    part, parts = shard
-    return "progress.json" if parts == 1 else f"progress-{part}-of-{parts}.json"
-
-
 def read_progress(path: Path) -> Progress:
     """The progress a file tells.
 
@@ -73,13 +64,12 @@ def read_progress(path: Path) -> Progress:
     try:
         found = Progress(**content)
         counts = (found.planned, found.segmented, found.kept, found.started_s, found.updated_s)
-        is_sound = all(isinstance(count, int | float) for count in counts)
+        if not all(isinstance(count, int | float) for count in counts):
+            raise TypeError("a count is no number")
         workers = {str(name): tuple(map(str, cases)) for name, cases in found.workers.items()}
         failed = {str(case): str(reason) for case, reason in found.failed.items()}
     except (TypeError, AttributeError) as error:
         raise InputError(f"{path.name} is no progress of a run", "Run the same command again") from error
-    if not is_sound:
-        raise InputError(f"{path.name} is no progress of a run", "Run the same command again")
     return replace(found, workers=workers, failed=failed)
 
 
@@ -94,7 +84,7 @@ class Board:
 
     def __init__(self, folder: Path, tissues: TissueTable, shard: tuple[int, int]) -> None:
         self._folder, self._tissues = folder, tissues
-        self._file = folder / progress_file_name(shard)
+        self._file = folder / shard_file_name("progress", shard)
         self._failed: dict[str, str] = {}
         self._now = Progress(0, failed=self._failed)
         self._tables_due_s = self._file_due_s = 0.0

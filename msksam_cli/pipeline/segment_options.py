@@ -147,6 +147,16 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def shard_file_name(stem: str, shard: tuple[int, int]) -> str:
+    """Name of a file that each shard of a run has of its own.
+
+    >>> shard_file_name("run", (1, 1)), shard_file_name("run", (2, 8))
+    ('run.json', 'run-2-of-8.json')
+    """
+    part, parts = shard
+    return f"{stem}.json" if parts == 1 else f"{stem}-{part}-of-{parts}.json"
+
+
 def parse_size(text: str, what: str) -> int | None:
     """A size, None for "auto".
 

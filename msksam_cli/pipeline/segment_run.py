@@ -11,6 +11,7 @@ from msksam_cli.io.tables import write_json
 from msksam_cli.pipeline.case_work import Failed, JobFacts, Segmented, SeriesOutcome
 from msksam_cli.pipeline.echoes import first_echoes
 from msksam_cli.pipeline.scan import file_records
+from msksam_cli.pipeline.segment_options import shard_file_name
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,17 +77,7 @@ def write_run(run: SegmentRun, facts: JobFacts, shard: tuple[int, int]) -> None:
         + [{"case": case, "reason": "not named by --only"} for case in sorted(unnamed)],
         "files": file_records(files),
     }
-    write_json(run.folder / run_file_name(shard), content)
-
-
-def run_file_name(shard: tuple[int, int]) -> str:
-    """Name of the file that says what a run or one shard of it did.
-
-    >>> run_file_name((1, 1)), run_file_name((2, 8))
-    ('run.json', 'run-2-of-8.json')
-    """
-    part, parts = shard
-    return "run.json" if parts == 1 else f"run-{part}-of-{parts}.json"
+    write_json(run.folder / shard_file_name("run", shard), content)
 
 
 def _segmented_values(outcome: Segmented) -> dict[str, object]:

@@ -26,16 +26,20 @@ from msksam_cli.pipeline.segment_options import SegmentOptions
 
 pytestmark = pytest.mark.filterwarnings("default")  # of dask and tornado, which are not ours
 
+PLAIN = {
+    "threads_per_worker": 1,
+    "dashboard_address": "127.0.0.1:0",
+    "scheduler_kwargs": {"dashboard": False},
+    "silence_logs": logging.CRITICAL,
+}
+
 
 @pytest.fixture(scope="module")
 def scheduler():
     """Address of a scheduler with two workers of one kind."""
     with LocalCluster(
         n_workers=2,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=logging.CRITICAL,
+        **PLAIN,
     ) as cluster:
         yield cluster.scheduler_address
 
@@ -96,10 +100,7 @@ def test_workers_with_a_gpu_encode_and_the_others_find_it(options, tmp_path):
     local = run_segment(options)
     with LocalCluster(
         n_workers=1,
-        threads_per_worker=1,
-        dashboard_address="127.0.0.1:0",
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=logging.CRITICAL,
+        **PLAIN,
         resources={"GPU": 1},
     ) as cluster:
         cluster.worker_spec["plain"] = {"cls": Nanny, "options": {"nthreads": 1}}
