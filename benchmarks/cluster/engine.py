@@ -85,6 +85,7 @@ def main() -> int:
         began = time.monotonic()
         run = run_segment(options, where)
         seconds = time.monotonic() - began
+        shutil.rmtree(root / f"cache-{workers}")
         found = labels(run.folder)
         whole = whole or found
         failed |= found != whole or run.exit_code != 0
