@@ -1,6 +1,6 @@
 """What a cohort costs: measured stage times replayed through the real scheduler, with sleep in place of the work.
 
-    python benchmarks/cluster/simulation.py [--cases 100000] [--workers 64] [--gpus 4] [--keep]
+    python benchmarks/cluster/simulation.py [--cases 100000] [--workers 64] [--gpus 4] [--figure FILE.png]
 
 The scheduler and the workers are processes of their own (several workers in each), the executor is `segment`'s. Three
 parts, each with a table:
@@ -10,7 +10,8 @@ parts, each with a table:
 2. tables: the records of so many cases, and how long they take to become metrics.csv and the others;
 3. the model: hours for a cohort by these costs and the measured times of a case, and the size of its cache.
 
-Times of a case are divided by `--faster`, so that a day becomes minutes; the engine is not.
+Times of a case are divided by `--faster`, so that a day becomes minutes; the engine is not. With `--figure` the first
+part is drawn: cases a second by workers, and memory while the longest run goes on.
 """
 
 from __future__ import annotations
@@ -22,9 +23,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,12 +35,14 @@ from msksam_cli.cluster.launch import dask_executor
 from msksam_cli.core.terminology import tissues_of
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.executor import Ahead, Work
+from msksam_cli.io.curves import Chart, Curve, write_charts
 from msksam_cli.pipeline.quality import SLICE_COLUMNS
 from msksam_cli.pipeline.run_record import CaseRecord, write_record, write_tables
 
 _WORKERS_A_PROCESS = 16
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
+_LOOK_S = 0.5
 
 SLICES = 143
 CACHE_BYTES_A_SLICE = 4_719_040
@@ -53,7 +55,6 @@ GPU_S_A_SLICE = 0.0102
 class CaseTimes:
     """Seconds of a case's steps on a worker of two cores: placing, encoding, and all else."""
 
-    name: str
     place_s: float
     encode_s: float
     rest_s: float
@@ -62,6 +63,11 @@ class CaseTimes:
     def whole_s(self) -> float:
         """Of the whole case on one worker."""
         return self.place_s + self.encode_s + self.rest_s
+
+
+EMPTY = CaseTimes(0, 0, 0)
+KNEE = CaseTimes(43.4, 23.3, 35.5)
+KNEE_SPLIT = CaseTimes(43.4, SLICES * GPU_S_A_SLICE, 35.5)
 
 
 @dataclass(frozen=True)
@@ -77,21 +83,41 @@ class Sleep:
         return case
 
 
+@dataclass(frozen=True)
+class Plan:
+    """A run: so many cases on so many workers, some of which have a GPU by name."""
+
+    workers: int
+    cases: int
+    times: CaseTimes
+    gpus: int = 0
+
+
 @dataclass
 class Watched:
-    """CPU seconds and peak memory of some processes."""
+    """CPU seconds and memory of a process.
 
-    pids: tuple[int, ...]
-    peak_mb: float = 0.0
-    _before_s: float = field(default=0.0)
+    Attributes:
+        pid: of the process.
+        held: (cases done, MB) at every look.
+    """
+
+    pid: int
+    held: list[tuple[float, float]] = field(default_factory=list)
+    _before_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._before_s = self._cpu_s()
 
-    def look(self) -> None:
-        """Note how much memory they hold."""
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self.pids)
-        self.peak_mb = max(self.peak_mb, pages * _PAGE / 1e6)
+    def look(self, done: int) -> None:
+        """Note how much memory it holds when so many cases are done."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        self.held.append((done, pages * _PAGE / 1e6))
+
+    @property
+    def peak_mb(self) -> float:
+        """Most of its memory."""
+        return max(mb for _, mb in self.held)
 
     @property
     def cpu_s(self) -> float:
@@ -99,8 +125,23 @@ class Watched:
         return self._cpu_s() - self._before_s
 
     def _cpu_s(self) -> float:
-        fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids]
-        return sum(int(one[11]) + int(one[12]) for one in fields) / _TICKS
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What a run took, of itself, of the scheduler and of the process that has the cases."""
+
+    plan: Plan
+    seconds: float
+    scheduler: Watched
+    here: Watched
+
+    @property
+    def cases_a_second(self) -> float:
+        """Done."""
+        return self.plan.cases / self.seconds
 
 
 @contextlib.contextmanager
@@ -136,39 +177,27 @@ def _started(stack: contextlib.ExitStack, command: list[str]) -> subprocess.Pope
     return process
 
 
-def run(cases: int, workers: int, times: CaseTimes, faster: float, gpus: int = 0) -> dict[str, float]:
-    """Seconds, and what scheduler and this process took, of cases on workers."""
+def run(plan: Plan, faster: float) -> Measured:
+    """Send a plan's cases through the engine."""
+    times = plan.times
     place, encode, rest = (Sleep(seconds / faster) for seconds in (times.place_s, times.encode_s, times.rest_s))
-    whole = Sleep(times.whole_s / faster)
-    work = Work(rest, str, (Ahead(place, on_gpu=False), Ahead(encode, on_gpu=True))) if gpus else Work(whole, str)
-    with cluster(workers, gpus) as (address, pid), dask_executor(address) as executor:
-        while len(executor.workers().names) < workers:
+    split = Work(rest, str, (Ahead(place, on_gpu=False), Ahead(encode, on_gpu=True)))
+    work = split if plan.gpus else Work(Sleep(times.whole_s / faster), str)
+    with cluster(plan.workers, plan.gpus) as (address, pid), dask_executor(address) as executor:
+        while len(executor.workers().names) < plan.workers:
             executor.everywhere(os.getpid)
             time.sleep(0.2)
-        scheduler, here = Watched((pid,)), Watched((os.getpid(),))
-        over = threading.Event()
-
-        def watch() -> None:
-            while not over.wait(0.5):
-                scheduler.look()
-                here.look()
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        began = time.monotonic()
-        done = sum(1 for _ in executor.run(work, range(cases)))
-        seconds = time.monotonic() - began
-        over.set()
-        watcher.join()
-        if done != cases:
-            raise SystemExit(f"{done} of {cases} cases came back")
-        return {
-            "seconds": seconds,
-            "scheduler_cpu_s": scheduler.cpu_s,
-            "scheduler_mb": scheduler.peak_mb,
-            "here_cpu_s": here.cpu_s,
-            "here_mb": here.peak_mb,
-        }
+        scheduler, here = Watched(pid), Watched(os.getpid())
+        began = looked = time.monotonic()
+        done = 0
+        for done, _ in enumerate(executor.run(work, range(plan.cases)), 1):
+            if time.monotonic() - looked > _LOOK_S or done == plan.cases:
+                looked = time.monotonic()
+                scheduler.look(done)
+                here.look(done)
+        if done != plan.cases:
+            raise SystemExit(f"{done} of {plan.cases} cases came back")
+        return Measured(plan, looked - began, scheduler, here)
 
 
 def record(number: int) -> CaseRecord:
@@ -198,6 +227,52 @@ def tables(counts: tuple[int, ...]) -> list[tuple[int, float, float]]:
     return found
 
 
+def engine(workers: int, gpus: int, cases: int, faster: float) -> list[Measured]:
+    """Print and return what runs take; the last is the longest, of so many cases of no work."""
+    fewer = [count for count in (2, 4, 16, 32) if count < workers]
+    plans = [Plan(count, 2_000, EMPTY) for count in (*fewer, workers)]
+    plans += [Plan(count, count * 40, KNEE) for count in (*fewer, workers)]
+    plans += [Plan(workers, workers * 40, KNEE_SPLIT, gpus), Plan(workers, cases, EMPTY)]
+    print("\n| workers | cases | s of a case | seconds | cases/s | ideal s | scheduler CPU s, MB | here CPU s, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    measured = []
+    for plan in plans:
+        found, times, busy = run(plan, faster), plan.times, plan.workers - plan.gpus
+        ideal = plan.cases * (times.place_s + times.rest_s if plan.gpus else times.whole_s) / faster / busy
+        who = f"{busy} + {plan.gpus} GPU" if plan.gpus else f"{plan.workers}"
+        counted = f"{found.seconds:.1f} | {found.cases_a_second:.0f} | {ideal:.1f}"
+        took = " | ".join(f"{one.cpu_s:.1f}, {one.peak_mb:.0f}" for one in (found.scheduler, found.here))
+        print(f"| {who} | {plan.cases} | {times.whole_s / faster:.3f} | {counted} | {took} |", flush=True)
+        measured.append(found)
+    return measured
+
+
+def speed_chart(found: Sequence[Measured], faster: float) -> Chart:
+    """Cases a second by workers: of no work, of a knee's time, and of a knee's time without any cost of the engine."""
+    *shorter, _, _ = found
+    curves = []
+    for times, name, color in ((EMPTY, "no work", "#8d99ae"), (KNEE, f"{KNEE.whole_s / faster:.2f} s each", "#d1495b")):
+        points = tuple((one.plan.workers, one.cases_a_second) for one in shorter if one.plan.times is times)
+        curves.append(Curve(name, color, points, dots=True))
+    most = max(one.plan.workers for one in shorter)
+    reach = min(most, max(y for curve in curves for _, y in curve.points) * KNEE.whole_s / faster)
+    ideal = Curve("the same, ideal", "#2a9d8f", ((0.0, 0.0), (reach, reach * faster / KNEE.whole_s)))
+    return Chart("Through one scheduler", "workers", "cases a second", (*curves, ideal))
+
+
+def memory_chart(longest: Measured) -> Chart:
+    """Memory of both processes while the cases of the longest run go through."""
+
+    def curve(name: str, color: str, held: Sequence[tuple[float, float]]) -> Curve:
+        step = max(1, len(held) // 200)
+        return Curve(name, color, tuple((done / 1000, mb) for done, mb in held[::step]))
+
+    own = curve("process of the command", "#00798c", longest.here.held)
+    scheduler = curve("scheduler", "#edae49", longest.scheduler.held)
+    title = f"{longest.plan.cases} cases on {longest.plan.workers} workers"
+    return Chart(title, "thousand cases done", "MB", (own, scheduler))
+
+
 def main() -> int:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -206,26 +281,12 @@ def main() -> int:
     parser.add_argument("--gpus", type=int, default=4)
     parser.add_argument("--faster", type=float, default=300.0)
     parser.add_argument("--records", type=int, default=2000)
+    parser.add_argument("--figure", type=Path, help="draw the first part as a PNG")
     asked = parser.parse_args()
     print(machine_text())
-    print("\n| workers | cases | s of a case | seconds | cases/s | ideal s | scheduler CPU s, MB | here CPU s, MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
-    empty, knee = CaseTimes("empty", 0, 0, 0), CaseTimes("knee, CPU", 43.4, 23.3, 35.5)
-    plans = [(2, 2_000, empty, 0), (asked.workers, 2_000, empty, 0)]
-    plans += [(count, count * 40, knee, 0) for count in (4, 16, asked.workers)]
-    plans += [
-        (asked.workers, asked.workers * 40, CaseTimes("knee, split", 43.4, SLICES * GPU_S_A_SLICE, 35.5), asked.gpus)
-    ]
-    plans += [(asked.workers, asked.cases, empty, 0)]
-    for workers, cases, times, gpus in plans:
-        found = run(cases, workers, times, asked.faster, gpus)
-        each = times.whole_s / asked.faster
-        busy = workers - gpus
-        ideal = cases * (times.place_s + times.rest_s if gpus else times.whole_s) / asked.faster / busy
-        who = f"{busy} + {gpus} GPU" if gpus else f"{workers}"
-        counted = f"{found['seconds']:.1f} | {cases / found['seconds']:.0f} | {ideal:.1f}"
-        took = " | ".join(f"{found[f'{one}_cpu_s']:.1f}, {found[f'{one}_mb']:.0f}" for one in ("scheduler", "here"))
-        print(f"| {who} | {cases} | {each:.3f} | {counted} | {took} |", flush=True)
+    found = engine(asked.workers, asked.gpus, asked.cases, asked.faster)
+    if asked.figure:
+        write_charts(asked.figure, (speed_chart(found, asked.faster), memory_chart(found[-1])))
     print("\n| cases | seconds for tables | MB of records |\n| --- | --- | --- |")
     for count, seconds, size in tables((asked.records // 10, asked.records)):
         print(f"| {count} | {seconds:.1f} | {size:.0f} |", flush=True)
