@@ -1,12 +1,13 @@
-"""How prompts are put to the mask decoder: in the whole of an embedding, or in a window of it round a small box.
+"""How prompts are put to the mask decoder: with every cell of an embedding, or closely round a box and coarsely beyond.
 
-An encoder that sees no positions embeds a part of an image as it embeds the whole, so that the decoder, whose cost
-grows with what it looks at, need only look at the neighbourhood of what is asked for. Every runtime and the training
-ask alike; numpy only.
+The decoder's cost grows with the cells it looks at, and what is far from a box says little of its answer. Where an
+architecture wants it, the decoder is given each cell near the box and, of the rest, the mean of each block of cells,
+which counts in its attention as often as it has cells. Every runtime and the training ask alike; numpy only.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -21,9 +22,10 @@ from msksam_cli.sam.frame import Frame
 
 EMBEDDING_CHANNELS = 256
 LOW_RES_PER_EMBEDDING = 4
-OUTSIDE_LOGIT = -10.0
+OUTSIDE_LOGIT = -20.0
 
 _BOX_LOGIT = 4.0
+_BESIDE_CELLS = 2.0
 
 
 @dataclass(frozen=True)
@@ -32,40 +34,47 @@ class Asking:
 
     Attributes:
         box_as_mask: whether a box is also given as a dense mask, see `box_mask_prompt`.
-        window_cells: side of the part of an embedding in which a small box is answered, see `window_for`; None answers
-            every prompt in the whole embedding, as an encoder that sees positions needs it.
+        block_cells: side of the square blocks of cells that are seen as their mean away from a box, see `focus_for`;
+            None shows the decoder every cell for every prompt, as its weights were trained elsewhere.
     """
 
     box_as_mask: bool = False
-    window_cells: int | None = None
+    block_cells: int | None = None
+
+    def block_in(self, cells: int) -> int | None:
+        """Side of a block in an embedding with `cells` a side: the largest that fits into both.
+
+        >>> Asking(block_cells=8).block_in(96), Asking(block_cells=8).block_in(84), Asking().block_in(96)
+        (8, 4, None)
+        """
+        return None if self.block_cells is None else math.gcd(self.block_cells, cells)
 
 
 @dataclass(frozen=True)
-class Window:
-    """A square part of an embedding, in its cells.
+class Focus:
+    """The part of an embedding that is looked at cell by cell.
 
     Attributes:
         top: first row.
         left: first column.
-        side: rows and columns.
+        rows: number of rows.
+        columns: number of columns.
     """
 
     top: int
     left: int
-    side: int
+    rows: int
+    columns: int
 
-    def part(self, per_cell: int = 1) -> tuple[slice, slice]:
-        """Rows and columns of the window in planes that have `per_cell` pixels along each cell.
+    def cells(self, side: int, every: int = 1) -> NDArray[np.int64]:
+        """Numbers of its cells in an embedding of `side` a row, counted row by row; of every so many of them.
 
-        >>> Window(top=1, left=2, side=3).part(per_cell=4)
-        (slice(4, 16, None), slice(8, 20, None))
+        >>> Focus(top=1, left=2, rows=2, columns=2).cells(side=10).tolist()
+        [12, 13, 22, 23]
         """
-        first_row, first_column, pixels = per_cell * self.top, per_cell * self.left, per_cell * self.side
-        return slice(first_row, first_row + pixels), slice(first_column, first_column + pixels)
-
-    def origin_xy(self, stride_px: int) -> tuple[int, int]:
-        """Its first pixel (x, y) in the model frame."""
-        return self.left * stride_px, self.top * stride_px
+        rows = np.arange(self.top, self.top + self.rows, every) // every
+        columns = np.arange(self.left, self.left + self.columns, every) // every
+        return (rows[:, None] * (side // every) + columns).ravel().astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -91,33 +100,68 @@ class Layout:
         return self.side_px // self.cells
 
 
-def window_for(
-    box_xyxy_px: ArrayLike | None, points_xy_px: ArrayLike | None, layout: Layout, window_cells: int | None
-) -> Window:
-    """Where a prompt is answered: in a window round its box, if that is at most half as wide and holds its points.
+def focus_for(
+    box_xyxy_px: ArrayLike | None, points_xy_px: ArrayLike | None, layout: Layout, block_cells: int | None
+) -> Focus:
+    """What is looked at cell by cell for a prompt: whole blocks that hold its box and points and some cells round them.
 
     Args:
         box_xyxy_px: (4,) in the model frame; without a box nothing says how large the answer is, so that the whole
-            embedding is taken.
+            embedding is looked at.
         points_xy_px: (K, 2) in the model frame.
         layout: of the embedding.
-        window_cells: side of the window; None takes the whole embedding.
+        block_cells: side of a block, a divisor of the embedding's; None to look at all.
     """
-    cells, stride_px = layout.cells, layout.stride_px
-    whole = Window(0, 0, cells)
-    if box_xyxy_px is None or window_cells is None or window_cells >= cells:
-        return whole
-    box = np.asarray(box_xyxy_px, dtype=np.float64).reshape(2, 2)
-    if (box[1] - box[0]).max() > window_cells * stride_px / 2:
-        return whole
-    middle = box.mean(axis=0) / stride_px
-    left, top = (int(v) for v in np.clip(np.rint(middle - window_cells / 2), 0, cells - window_cells))
-    window = Window(top, left, window_cells)
-    if points_xy_px is not None:
-        inside_px = np.asarray(points_xy_px, dtype=np.float64).reshape(-1, 2) - window.origin_xy(stride_px)
-        if (inside_px < 0).any() or (inside_px > window_cells * stride_px - 1).any():
-            return whole
-    return window
+    cells = layout.cells
+    if box_xyxy_px is None or block_cells is None:
+        return Focus(0, 0, cells, cells)
+    corners = np.asarray(box_xyxy_px, dtype=np.float64).reshape(2, 2) / layout.stride_px
+    points = np.reshape(() if points_xy_px is None else points_xy_px, (-1, 2)) / layout.stride_px
+    low = np.vstack([corners[:1] - _BESIDE_CELLS, points]).min(axis=0)
+    high = np.vstack([corners[1:] + _BESIDE_CELLS, points]).max(axis=0)
+    left, top = np.clip(np.floor(low / block_cells) * block_cells, 0, cells - block_cells).astype(int)
+    right, bottom = np.clip(np.ceil((high + 1e-9) / block_cells) * block_cells, block_cells, cells).astype(int)
+    return Focus(int(top), int(left), int(bottom - top), int(right - left))
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Which cells and blocks of their embeddings N prompts see, in equal numbers.
+
+    Attributes:
+        near: (N, n) int64 numbers of cells, row by row.
+        far: (N, f) int64 numbers of blocks, row by row; f may be 0.
+        log_counts: (N, n + f) float32 logarithm of how many cells each stands for; −∞ where it only fills up.
+    """
+
+    near: NDArray[np.int64]
+    far: NDArray[np.int64]
+    log_counts: NDArray[np.float32]
+
+
+def seen_by(focuses: Sequence[Focus], cells: int, block_cells: int) -> Seen:
+    """What prompts see whose embeddings have `cells` a side.
+
+    >>> seen = seen_by([Focus(0, 0, 2, 2)], cells=4, block_cells=2)
+    >>> seen.near.tolist(), seen.far.tolist(), np.exp(seen.log_counts).round().tolist()
+    ([[0, 1, 4, 5]], [[1, 2, 3]], [[1.0, 1.0, 1.0, 1.0, 4.0, 4.0, 4.0]])
+    """
+    near = [focus.cells(cells) for focus in focuses]
+    blocks = np.arange((cells // block_cells) ** 2)
+    far = [np.setdiff1d(blocks, focus.cells(cells, block_cells)) for focus in focuses]
+    parts = [_filled_up(near, 0.0), _filled_up(far, 2 * np.log(block_cells))]
+    return Seen(parts[0][0], parts[1][0], np.hstack([log_counts for _, log_counts in parts]))
+
+
+def _filled_up(rows: Sequence[NDArray[np.int64]], log_count: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Numbers as one array (N, width), the first again behind shorter rows, and what each stands for, −∞ for these."""
+    width = max(len(row) for row in rows)
+    numbers, log_counts = np.zeros((len(rows), width), np.int64), np.full((len(rows), width), -np.inf, np.float32)
+    for row, own, counts in zip(rows, numbers, log_counts, strict=True):
+        own[:] = row[0] if len(row) else 0
+        own[: len(row)] = row
+        counts[: len(row)] = log_count
+    return numbers, log_counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +174,7 @@ class Question:
         slice_shape: (rows, columns) of that slice.
         box_xyxy: (4,) pixels of the model frame, or None.
         points_xy: (K, 2) pixels of the model frame, K may be 0.
-        window: part of the embedding.
+        focus: part of the embedding that is looked at closely.
     """
 
     prompt: Prompt
@@ -138,19 +182,19 @@ class Question:
     slice_shape: tuple[int, int]
     box_xyxy: NDArray[np.float64] | None
     points_xy: NDArray[np.float64]
-    window: Window
+    focus: Focus
 
 
 @dataclass(frozen=True, eq=False)
 class Questions:
-    """Prompts that go through the decoder together: equal parts, windows of one side, slices of one shape.
+    """Prompts that go through the decoder together: equal parts, slices of one shape, much the same number of cells.
 
     Attributes:
         prompts: as they were asked.
         slice_numbers: which of the slices asked about each belongs to.
         slice_shape: (rows, columns) of these slices.
-        windows: where each is answered.
-        boxes_xyxy: (N, 4) float32 in pixels counted from each window's corner, or None.
+        focuses: what each looks at closely.
+        boxes_xyxy: (N, 4) float32 in pixels of the model frame, or None.
         points_xy: (N, K, 2) float32, counted alike, K may be 0.
         is_foreground: (N, K) bool.
     """
@@ -158,7 +202,7 @@ class Questions:
     prompts: tuple[Prompt, ...]
     slice_numbers: tuple[int, ...]
     slice_shape: tuple[int, int]
-    windows: tuple[Window, ...]
+    focuses: tuple[Focus, ...]
     boxes_xyxy: NDArray[np.float32] | None
     points_xy: NDArray[np.float32]
     is_foreground: NDArray[np.bool_]
@@ -198,8 +242,9 @@ def answer_prompts(
 ) -> list[list[MaskPrediction]]:
     """Answers to all prompts of some slices, in their order.
 
-    Prompts with the same kinds and number of parts and windows of one size go through the decoder together; nothing is
-    padded, so that an answer is the same whatever else was asked.
+    Prompts with the same kinds and number of parts go through the decoder together where they look at much the same
+    number of cells. What fills up the shorter counts for nothing, so that an answer does not depend on what else was
+    asked.
 
     Args:
         asked: slices with their prompts, boxes and points in pixels of the slice.
@@ -212,7 +257,7 @@ def answer_prompts(
         ValueError: a prompt lies outside its slice, or an embedding has another side than the network's.
     """
     questions = [
-        _question(number, embedding.slice_shape, prompt, layout, asking.window_cells)
+        _question(number, embedding.slice_shape, prompt, layout, asking.block_in(layout.cells))
         for number, (embedding, prompts) in enumerate(asked)
         for prompt in prompts
     ]
@@ -220,7 +265,7 @@ def answer_prompts(
         if embedding.features.shape != layout.shape:
             raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {layout.shape}")
     batches = _batches(questions, together)
-    answered = answer_all([_together([questions[n] for n in batch], layout.stride_px) for batch in batches])
+    answered = answer_all([_together([questions[n] for n in batch]) for batch in batches])
     by_position = dict(zip(chain(*batches), chain(*answered), strict=True))
     answers: list[list[MaskPrediction]] = [[] for _ in asked]
     for position, question in enumerate(questions):
@@ -229,35 +274,35 @@ def answer_prompts(
 
 
 def _question(
-    number: int, slice_shape: tuple[int, int], prompt: Prompt, layout: Layout, window_cells: int | None
+    number: int, slice_shape: tuple[int, int], prompt: Prompt, layout: Layout, block_cells: int | None
 ) -> Question:
     prompt.check_inside(slice_shape)
     frame = Frame(slice_shape, layout.side_px)
     box = frame.to_model_xyxy([prompt.box.xyxy])[0] if prompt.box else None
     points = frame.to_model_xy(np.reshape(prompt.points.xy if prompt.points else (), (-1, 2)))
-    return Question(prompt, number, slice_shape, box, points, window_for(box, points, layout, window_cells))
+    return Question(prompt, number, slice_shape, box, points, focus_for(box, points, layout, block_cells))
 
 
 def _batches(questions: Sequence[Question], size: int) -> list[list[int]]:
-    """Positions of questions that can share a forward pass: equal parts, windows and slices, at most `size` of them."""
+    """Positions of questions that can share a forward pass, at most `size` of them; see `Questions`."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for position, question in enumerate(questions):
-        key = question.box_xyxy is not None, len(question.points_xy), question.window.side, question.slice_shape
+        size_class = (question.focus.rows * question.focus.columns).bit_length()
+        key = question.box_xyxy is not None, len(question.points_xy), size_class, question.slice_shape
         alike.setdefault(key, []).append(position)
     return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
 
 
-def _together(questions: Sequence[Question], stride_px: int) -> Questions:
-    origins = np.array([question.window.origin_xy(stride_px) for question in questions], dtype=np.float64)
+def _together(questions: Sequence[Question]) -> Questions:
     boxes = [question.box_xyxy for question in questions if question.box_xyxy is not None]
-    points = np.stack([question.points_xy for question in questions]) - origins[:, None]
+    points = np.stack([question.points_xy for question in questions])
     labels = [question.prompt.points.is_foreground if question.prompt.points else () for question in questions]
     return Questions(
         prompts=tuple(question.prompt for question in questions),
         slice_numbers=tuple(question.slice_number for question in questions),
         slice_shape=questions[0].slice_shape,
-        windows=tuple(question.window for question in questions),
-        boxes_xyxy=(np.stack(boxes) - np.tile(origins, 2)).astype(np.float32) if boxes else None,
+        focuses=tuple(question.focus for question in questions),
+        boxes_xyxy=np.stack(boxes).astype(np.float32) if boxes else None,
         points_xy=points.astype(np.float32),
         is_foreground=np.array(labels, dtype=bool).reshape(points.shape[:2]),
     )

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from copy import copy
 from functools import lru_cache
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import DeviceMemoryFault
-from msksam_cli.sam.asking import (
-    LOW_RES_PER_EMBEDDING,
-    OUTSIDE_LOGIT,
-    Asking,
-    Layout,
-    Questions,
-    Window,
-    answer_prompts,
-)
+from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, Asking, Focus, Layout, Questions, Seen, answer_prompts, seen_by
 from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.encode import is_on_cpu
 from msksam_cli.sam.frame import Frame
-from msksam_cli.sam.mask_decoder import predict_masks
+from msksam_cli.sam.mask_decoder import planes_of, predict_masks
 from msksam_cli.sam.model import Sam, box_mask_prompt
+from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, put_back, seen_cells
 from msksam_cli.sam.threads import map_over_cores
 
 GPU_CHUNK = 64
@@ -81,14 +74,21 @@ def _decoded(
 ) -> list[list[MaskPrediction]]:
     """`decode_slices` with so many prompts at once."""
     on_cpu = is_on_cpu(sam)
-    features = [torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device) for embedding, _ in asked]
+    layout = layout_of(sam)
+    block_cells = asking.block_in(layout.cells)
+
+    def image_of(embedding: Embedding) -> Planes:
+        features = torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device)
+        return Planes.of(features[None], block_cells)
+
+    images = [image_of(embedding) for embedding, _ in asked]
 
     def answer(questions: Questions) -> list[MaskPrediction]:
-        return _answered(sam, [features[number] for number in questions.slice_numbers], questions, asking.box_as_mask)
+        return _answered(sam, [images[number] for number in questions.slice_numbers], questions, asking)
 
     return answer_prompts(
         asked,
-        layout_of(sam),
+        layout,
         asking,
         together=together,
         answer_all=lambda batches: map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches],
@@ -102,86 +102,95 @@ def layout_of(sam: Sam) -> Layout:
 
 def ask(
     sam: Sam,
-    features: Tensor,
+    image: Planes,
     *,
     points: tuple[Tensor, Tensor] | None,
     boxes: Tensor | None,
     mask_prompts: Tensor | None,
+    seen: Seen | None = None,
     arithmetic: AbstractContextManager[object] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Low-res logits (N, 4, 4h, 4w) and IoU predictions (N, 4) of N prompts, each in its own embedding.
+    """Low-res logits (N, 4, 4h, 4h) and IoU predictions (N, 4) of N prompts, each in its own embedding.
 
     Args:
         sam: the network.
-        features: (N, 256, h, w) embeddings, or windows of them, h = w.
-        points: (N, K, 2) pixels counted from the corner of what `features` show, and (N, K) labels.
+        image: (N, 256, h, h) embeddings, and the means of their blocks where these are seen.
+        points: (N, K, 2) pixels of the model frame, and (N, K) labels.
         boxes: (N, 4), counted alike.
-        mask_prompts: (N, 1, 4h, 4w) logits.
+        mask_prompts: (N, 1, 4h, 4h) logits; of a block of cells that is seen as one, what the first cell has counts.
+        seen: what each prompt sees; beyond its cells logits are far below 0. None to see every cell.
         arithmetic: context the decoder runs in, such as autocast.
     """
-    cells = features.shape[-1]
-    sparse, dense = _prompt_encoder(sam, cells)(points=points, boxes=boxes, masks=mask_prompts)
+    side, blocks = image.cells.shape[-1], image.blocks.shape[-1]
+    sparse, _ = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
+    look = None if seen is None else _on_device(seen, image.cells.device)
+    positions = positions_of(sam, side, side // blocks if blocks else None)
     with arithmetic or nullcontext():
-        return predict_masks(sam.mask_decoder, features + dense, _positions(sam, cells), sparse)
+        dense = sam.prompt_encoder.no_mask_embed.weight[None]
+        if mask_prompts is not None:
+            dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
+        masked = side**2 if look is None else look.near.shape[1]
+        parts, scores = predict_masks(sam.mask_decoder, seen_cells(image, positions, look), dense, sparse, masked)
+        parts = parts if look is None else put_back(parts, look.near, side**2)
+        return planes_of(parts, side, side), scores
 
 
-def spread(logits: Tensor, windows: Sequence[Window], cells: int) -> Tensor:
-    """Low-res logits (N, C, h, w) of windows as (N, C, H, W) of the whole embedding, far below 0 outside."""
-    side = cells * LOW_RES_PER_EMBEDDING
-    if logits.shape[-1] == side:
-        return logits
-    whole = logits.new_full((*logits.shape[:2], side, side), OUTSIDE_LOGIT)
-    for one, part, window in zip(whole, logits, windows, strict=True):
-        rows, columns = window.part(LOW_RES_PER_EMBEDDING)
-        one[:, rows, columns] = part
-    return whole
+def seen_of(focuses: Sequence[Focus], layout: Layout, asking: Asking) -> Seen | None:
+    """What prompts see, None where each sees every cell."""
+    whole, block_cells = Focus(0, 0, layout.cells, layout.cells), asking.block_in(layout.cells)
+    if block_cells is None or all(focus == whole for focus in focuses):
+        return None
+    return seen_by(focuses, layout.cells, block_cells)
 
 
-def _prompt_encoder(sam: Sam, cells: int) -> Sam:
-    """The network's prompt encoder for an embedding of `cells` a side; it shares the weights."""
-    own = sam.prompt_encoder
-    before = int(own.image_embedding_size[0])
-    if cells == before:
-        return own
-    resized = copy(own)
-    resized.image_embedding_size = (cells, cells)
-    resized.input_image_size = (own.input_image_size[0] * cells // before,) * 2
-    resized.mask_input_size = (own.mask_input_size[0] * cells // before,) * 2
-    return resized
+def _on_device(seen: Seen, device: torch.device) -> SeenCells:
+    return SeenCells(*(torch.from_numpy(values).to(device) for values in (seen.near, seen.far, seen.log_counts)))
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(mode=False)
 @torch.no_grad()
-def _positions_of(layer: Sam, cells: int, device: torch.device) -> Tensor:
+def _positions(layer: Sam, cells: int, block_cells: int | None, device: torch.device) -> Planes:
     with torch.autocast(device.type, enabled=False):  # kept for all, whoever asks first
-        positions: Tensor = layer((cells, cells))
-    return positions.flatten(1).T[None].contiguous()
+        return Planes.of(layer((cells, cells))[None].contiguous(), block_cells)
 
 
-def _positions(sam: Sam, cells: int) -> Tensor:
-    """Positions (1, L, C) of an embedding's cells, row by row, L = cells²; they never change."""
-    return _positions_of(sam.prompt_encoder.pe_layer, cells, sam.device)
+def positions_of(sam: Sam, cells: int, block_cells: int | None = None) -> Planes:
+    """Positions (1, C, h, h) of an embedding's cells and blocks; they never change."""
+    return _positions(sam.prompt_encoder.pe_layer, cells, block_cells, sam.device)
 
 
-def _answered(sam: Sam, features: Sequence[Tensor], questions: Questions, box_as_mask: bool) -> list[MaskPrediction]:
-    """Answers to N questions, each with the features (256, h, w) of its slice."""
-    layout, windows = layout_of(sam), questions.windows
+def _at_slice(low_res: Tensor, frame: Frame) -> Tensor:
+    """Low-res logits (N, M, h, h) at the slice's own size, as `Sam.postprocess_masks` but for steps without effect."""
+    rows, columns = frame.resized_shape
+    planes = _resized(low_res, (frame.side_px, frame.side_px))[..., :rows, :columns]
+    return _resized(planes, frame.slice_shape)
+
+
+def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
+    if planes.shape[2:] == size:
+        return planes
+    return functional.interpolate(planes, size, mode="bilinear", align_corners=False)
+
+
+def _answered(sam: Sam, images: Sequence[Planes], questions: Questions, asking: Asking) -> list[MaskPrediction]:
+    """Answers to N questions, each with the embedding of its slice."""
+    layout = layout_of(sam)
     frame = Frame(questions.slice_shape, layout.side_px)
     with torch.inference_mode():
         boxes = None if questions.boxes_xyxy is None else torch.from_numpy(questions.boxes_xyxy).to(sam.device)
         masks = None
-        if boxes is not None and box_as_mask:
-            masks = box_mask_prompt(boxes, windows[0].side * layout.stride_px, windows[0].side * LOW_RES_PER_EMBEDDING)
+        if boxes is not None and asking.box_as_mask:
+            masks = box_mask_prompt(boxes, layout.side_px, layout.cells * LOW_RES_PER_EMBEDDING)
         low_res, iou_predictions = ask(
             sam,
-            torch.stack([one[:, *window.part()] for one, window in zip(features, windows, strict=True)]),
+            images[0] if len(images) == 1 else Planes(*(torch.cat(parts) for parts in zip(*images, strict=True))),
             points=_points(questions, sam.device),
             boxes=boxes,
             mask_prompts=masks,
+            seen=seen_of(questions.focuses, layout, asking),
         )
-        whole = spread(low_res, windows, layout.cells)
-        logits = sam.postprocess_masks(whole, frame.resized_shape, frame.slice_shape) - sam.mask_threshold
+        logits = _at_slice(low_res, frame) - sam.mask_threshold
         answers, scores = _on_host(logits.float()), _on_host(iou_predictions.float())
     return [MaskPrediction(answers[n], scores[n], prompt) for n, prompt in enumerate(questions.prompts)]
 

@@ -4,11 +4,12 @@ A few tokens attend to thousands of cells of the image and the cells to the toke
 for each of these attentions. But a product of projections is one matrix, and the tokens are few, so that what projects
 the cells is applied to the tokens instead: (Wq t) · (Wk c) = (Wkᵀ Wq t) · c. Its upscaling by strided transposed
 convolutions treats every cell by itself; its parts are laid beside each other, and only the masks are put in order.
-Sums are the stock module's up to their order.
+Sums are the stock module's up to their order. As no cell need have neighbours, some may be left out, or stand for many.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,50 +17,77 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def predict_masks(decoder: Any, image: Tensor, positions: Tensor, sparse: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What N questions see of their images.
+
+    Attributes:
+        values: (N, L, C) embeddings of cells, and behind them of whole blocks of cells.
+        positions: (N or 1, L, C) where each is.
+        log_counts: (N, L) logarithm of how many cells each stands for; None where each is one cell.
+    """
+
+    values: Tensor
+    positions: Tensor
+    log_counts: Tensor | None = None
+
+
+def predict_masks(decoder: Any, cells: Cells, dense: Tensor, sparse: Tensor, masked: int) -> tuple[Tensor, Tensor]:
     """What `decoder.predict_masks` answers, each question in an image of its own.
 
     Args:
         decoder: `segment_anything.modeling.MaskDecoder`.
-        image: (N, C, h, w) embeddings, dense prompts added.
-        positions: (1, h · w, C) of the cells, row by row.
+        cells: what each question sees.
+        dense: (N or 1, L or 1, C) embedded mask prompts of the same cells.
         sparse: (N, T, C) embedded points and boxes.
+        masked: how many of the cells, from the first on, masks are wanted of.
 
     Returns:
-        Low-res logits (N, M, 4h, 4w) of the single answer and its alternatives, and IoU predictions (N, M).
+        Low-res logits (N, M, masked, 16) of the single answer and its alternatives, see `planes_of`, and IoU
+        predictions (N, M).
     """
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([own.expand(sparse.shape[0], -1, -1), sparse], dim=1)  # (N, t, C)
-    cells = image.flatten(2).transpose(1, 2).contiguous()  # (N, L, C)
-    answers, cells = _two_way(decoder.transformer, tokens, cells, positions)
+    answers, values = _two_way(decoder.transformer, tokens, replace(cells, values=cells.values + dense))
     weights = torch.stack(
         [mlp(answers[:, 1 + number]) for number, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
     )  # (N, M, C / 8)
-    height, width = image.shape[2:]
-    return _masks(decoder.output_upscaling, cells, weights, height, width), decoder.iou_prediction_head(answers[:, 0])
+    return _masks(decoder.output_upscaling, values[:, :masked], weights), decoder.iou_prediction_head(answers[:, 0])
 
 
-def _two_way(transformer: Any, tokens: Tensor, cells: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+def planes_of(parts: Tensor, height: int, width: int) -> Tensor:
+    """Masks (N, M, 4h, 4w) of all h · w cells, row by row, of which each has 16 pixels (N, M, h · w, 16)."""
+    by_part: Tensor = parts.view(*parts.shape[:2], height, width, 2, 2, 2, 2)
+    return by_part.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(*parts.shape[:2], 4 * height, 4 * width)
+
+
+def _two_way(transformer: Any, tokens: Tensor, seen: Cells) -> tuple[Tensor, Tensor]:
     """Tokens (N, t, C) and cells (N, L, C) after `transformer`, a `TwoWayTransformer`."""
-    queries = tokens
+    queries, cells = tokens, seen.values
     for layer in transformer.layers:
-        placed = cells + positions
+        placed = cells + seen.positions
         if layer.skip_first_layer_pe:
             queries = layer.norm1(layer.self_attn(q=queries, k=queries, v=queries))
         else:
             asking = queries + tokens
             queries = layer.norm1(queries + layer.self_attn(q=asking, k=asking, v=queries))
-        queries = layer.norm2(queries + _of_cells(layer.cross_attn_token_to_image, queries + tokens, placed, cells))
+        heard = _of_cells(layer.cross_attn_token_to_image, queries + tokens, placed, cells, seen.log_counts)
+        queries = layer.norm2(queries + heard)
         queries = layer.norm3(queries + layer.mlp(queries))
         cells = layer.norm4(cells + _of_tokens(layer.cross_attn_image_to_token, placed, queries + tokens, queries))
-    heard = _of_cells(transformer.final_attn_token_to_image, queries + tokens, cells + positions, cells)
+    last = transformer.final_attn_token_to_image
+    heard = _of_cells(last, queries + tokens, cells + seen.positions, cells, seen.log_counts)
     return transformer.norm_final_attn(queries + heard), cells
 
 
-def _of_cells(attention: Any, tokens: Tensor, placed: Tensor, cells: Tensor) -> Tensor:
-    """What tokens (N, t, C) hear of cells (N, L, C), which they know by the same with positions."""
+def _of_cells(attention: Any, tokens: Tensor, placed: Tensor, cells: Tensor, log_counts: Tensor | None) -> Tensor:
+    """What tokens (N, t, C) hear of cells (N, L, C), which they know by the same with positions.
+
+    A score raised by the logarithm of a count is heard as that many cells with the same score would be.
+    """
     q = attention.q_proj(tokens).unflatten(2, (attention.num_heads, -1))  # (N, t, H, d)
-    shares = torch.softmax(_scores(q, attention.k_proj, placed), dim=3)
+    scores = _scores(q, attention.k_proj, placed)
+    shares = torch.softmax(scores if log_counts is None else scores + log_counts[:, None, None], dim=3)
     heard = torch.einsum("nhtl,nlc->nhtc", shares, cells)
     value = attention.v_proj.weight.unflatten(0, (attention.num_heads, -1))  # (H, d, C)
     out: Tensor = attention.out_proj(torch.einsum("nhtc,hdc->nthd", heard, value).flatten(2) + attention.v_proj.bias)
@@ -88,15 +116,14 @@ def _scores(tokens: Tensor, projection: Any, placed: Tensor) -> Tensor:
     return scores.view(scores.shape[0], heads, -1, scores.shape[2])
 
 
-def _masks(upscaling: Any, cells: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
-    """Masks (N, M, 4h, 4w) of cells (N, h · w, C), whose upscaled parts are weighed by (N, M, C / 8)."""
+def _masks(upscaling: Any, cells: Tensor, weights: Tensor) -> Tensor:
+    """Masks (N, M, L, 16) of cells (N, L, C), whose upscaled parts are weighed by (N, M, C / 8)."""
     first, norm, first_act, last, last_act = upscaling
     parts = _split(first, cells)  # (N, L · 4, C / 4)
     parts = functional.layer_norm(parts, parts.shape[-1:], norm.weight, norm.bias, norm.eps)
     parts = last_act(_split(last, first_act(parts)))  # (N, L · 16, C / 8)
-    masks = weights @ parts.transpose(1, 2)  # (N, M, L · 16)
-    by_part: Tensor = masks.view(*masks.shape[:2], height, width, 2, 2, 2, 2)
-    return by_part.permute(0, 1, 2, 4, 6, 3, 5, 7).reshape(*masks.shape[:2], 4 * height, 4 * width)
+    masks: Tensor = weights @ parts.transpose(1, 2)  # (N, M, L · 16)
+    return masks.view(*masks.shape[:2], -1, 16)
 
 
 def _split(convolution: Any, cells: Tensor) -> Tensor:

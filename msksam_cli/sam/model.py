@@ -85,7 +85,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "vit_b": _vit("vit_b", 768, 12, 12, (2, 5, 8, 11)),
     "vit_l": _vit("vit_l", 1024, 24, 16, (5, 11, 17, 23)),
     "vit_h": _vit("vit_h", 1280, 32, 16, (7, 15, 23, 31)),
-    "msksam_small": Architecture("msksam_small", 384, 4, Asking(box_as_mask=True, window_cells=64), _small_encoder),
+    "msksam_small": Architecture("msksam_small", 384, 4, Asking(box_as_mask=True, block_cells=8), _small_encoder),
 }
 
 

@@ -1,8 +1,7 @@
 """A network as two ONNX graphs: an encoder of slices and a decoder of prompts, with every size left open that varies.
 
 segment-anything's own export bakes the size of the image into its decoder, which is right for one size alone; here the
-number of slices, of prompts and of points and the side of what is looked at stay open. Lengths along the embedding are
-read from it inside the graph, the image's positions with them.
+number of slices, of prompts, of points and of the cells that prompts see stay open.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,19 +18,20 @@ from torch.export import Dim
 from torch.onnx import ONNXProgram
 
 from msksam_cli.errors import UsageError
-from msksam_cli.sam.asking import EMBEDDING_CHANNELS, LOW_RES_PER_EMBEDDING
-from msksam_cli.sam.decode import layout_of
-from msksam_cli.sam.mask_decoder import predict_masks
+from msksam_cli.sam.asking import EMBEDDING_CHANNELS, LOW_RES_PER_EMBEDDING, Asking, Focus, seen_by
+from msksam_cli.sam.decode import layout_of, positions_of
+from msksam_cli.sam.mask_decoder import planes_of, predict_masks
 from msksam_cli.sam.model import Sam
 from msksam_cli.sam.onnx_network import (
-    DECODER_INPUTS,
     DECODER_OUTPUTS,
     ENCODER_INPUTS,
     ENCODER_OUTPUTS,
     OnnxModel,
+    decoder_inputs,
 )
 from msksam_cli.sam.quiet_exporter import quiet_exporter
 from msksam_cli.sam.runtime import Model
+from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, put_back, seen_cells
 
 OPSETS = range(18, 24)
 LARGEST_INLINE_BYTES = 1_800_000_000
@@ -69,42 +70,68 @@ class EncoderGraph(nn.Module):
 
 
 class DecoderGraph(nn.Module):
-    """Masks for prompts, each in an embedding, or a window of one, of its own.
+    """Masks for prompts, each in an embedding of its own.
 
     Args:
         sam: the network.
+        asking: how prompts are put to it.
     """
 
-    def __init__(self, sam: Sam) -> None:
+    positions: Tensor
+    block_positions: Tensor
+
+    def __init__(self, sam: Sam, asking: Asking) -> None:
         super().__init__()
+        layout = layout_of(sam)
         self.prompt_encoder = sam.prompt_encoder
         self.mask_decoder = sam.mask_decoder
-        self.stride_px = layout_of(sam).stride_px
+        self.side_px = layout.side_px
+        self.block_cells = asking.block_in(layout.cells)
+        positions = positions_of(sam, layout.cells, self.block_cells)
+        self.register_buffer("positions", positions.cells)
+        self.register_buffer("block_positions", positions.blocks)
 
-    def forward(
-        self, embeddings: Tensor, point_coords: Tensor, point_labels: Tensor, mask_input: Tensor, has_mask_input: Tensor
+    def forward(  # noqa: PLR0917  # a graph's inputs come in an order
+        self,
+        embeddings: Tensor,
+        point_coords: Tensor,
+        point_labels: Tensor,
+        mask_input: Tensor,
+        has_mask_input: Tensor,
+        near_cells: Tensor | None = None,
+        far_blocks: Tensor | None = None,
+        log_counts: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Low-res logits (N, 4, 4h, 4h) with no threshold taken off, and IoU predictions (N, 4).
 
         Args:
             embeddings: (N, 256, h, h).
-            point_coords: (N, K, 2) x and y in pixels of the model frame, counted from the embedding's corner.
+            point_coords: (N, K, 2) x and y in pixels of the model frame.
             point_labels: (N, K) int64: 0 background, 1 foreground, 2 and 3 a box's first and last corner, -1 no point.
             mask_input: (N, 1, 4h, 4h) logits.
             has_mask_input: (N,) 1 where `mask_input` counts, 0 where it does not.
+            near_cells: (N, n) int64, where blocks of cells may be seen as one, like the next two; see `asking.Seen`.
+            far_blocks: (N, f) int64.
+            log_counts: (N, n + f).
         """
-        prompts, cells = self.prompt_encoder, embeddings.shape[-1]
+        prompts, cells = self.prompt_encoder, self.positions.shape[-1]
         kinds = torch.cat([prompts.not_a_point_embed.weight, *(kind.weight for kind in prompts.point_embeddings)])
-        places = self._positions((point_coords + 0.5) / (cells * self.stride_px))
+        places = self._positions((point_coords + 0.5) / self.side_px)
         sparse = torch.where(point_labels[..., None] < 0, 0.0, places) + kinds[point_labels + 1]
-        has_mask = has_mask_input[:, None, None, None] > 0
+        look = None
+        if near_cells is not None and far_blocks is not None and log_counts is not None:
+            look = SeenCells(near_cells, far_blocks, log_counts)
         dense = torch.where(
-            has_mask, prompts.mask_downscaling(mask_input), prompts.no_mask_embed.weight[..., None, None]
+            has_mask_input[:, None, None] > 0,
+            dense_prompts(prompts, mask_input, look, self.block_positions.shape[-1]),
+            prompts.no_mask_embed.weight[None],
         )
-        along = (torch.arange(cells, dtype=torch.float32) + 0.5) / cells
-        rows, columns = along[:, None].expand(cells, cells), along[None, :].expand(cells, cells)
-        positions = self._positions(torch.stack([columns, rows], dim=-1)).reshape(1, cells * cells, -1)
-        return predict_masks(self.mask_decoder, embeddings + dense, positions, sparse)
+        image = Planes.of(embeddings, self.block_cells)
+        found = seen_cells(image, Planes(self.positions, self.block_positions), look)
+        masked = cells * cells if look is None else look.near.shape[1]
+        parts, scores = predict_masks(self.mask_decoder, found, dense, sparse, masked)
+        parts = parts if look is None else put_back(parts, look.near, cells * cells)
+        return planes_of(parts, cells, cells), scores
 
     def _positions(self, shares_xy: Tensor) -> Tensor:
         """Random Fourier features (…, 256) of places 0…1 across the embedding (Tancik et al., NeurIPS 2020)."""
@@ -158,6 +185,7 @@ class TwoPassGroupNorm(nn.Module):
 
 def write_graphs(
     sam: Sam,
+    asking: Asking,
     encoder: Path,
     decoder: Path,
     *,
@@ -168,6 +196,7 @@ def write_graphs(
 
     Args:
         sam: the network.
+        asking: how prompts are put to it.
         encoder: file for the encoder; weights that are too large for it go beside it, into `<encoder>.data`.
         decoder: file for the decoder.
         opset: ONNX operator set.
@@ -178,7 +207,7 @@ def write_graphs(
     """
     if opset not in OPSETS:
         raise UsageError(f"operator set {opset} cannot be exported to", f"Use {OPSETS[0]} to {OPSETS[-1]}")
-    for path, make_program in ((encoder, _encoder_program), (decoder, _decoder_program)):
+    for path, make_program in ((encoder, _encoder_program), (decoder, partial(_decoder_program, asking=asking))):
         program = make_program(sam, opset)
         sizes = (value.const_value.nbytes for value in program.model.graph.initializers.values() if value.const_value)
         program.save(path, external_data=sum(sizes) > largest_inline_bytes)
@@ -207,20 +236,25 @@ def _encoder_program(sam: Sam, opset: int) -> ONNXProgram:
     return _program(EncoderGraph(sam), example, ({0: batch}, {0: batch}), (ENCODER_INPUTS, ENCODER_OUTPUTS), opset)
 
 
-def _decoder_program(sam: Sam, opset: int) -> ONNXProgram:
-    prompts, points, cells = 3, 4, 8
-    low_res = cells * LOW_RES_PER_EMBEDDING
-    example = (
+def _decoder_program(sam: Sam, opset: int, asking: Asking) -> ONNXProgram:
+    prompts, points, layout = 3, 4, layout_of(sam)
+    cells, low_res = layout.cells, layout.cells * LOW_RES_PER_EMBEDDING
+    example = [
         torch.zeros((prompts, EMBEDDING_CHANNELS, cells, cells)),
         torch.zeros((prompts, points, 2)),
         torch.ones((prompts, points), dtype=torch.int64),
         torch.zeros((prompts, 1, low_res, low_res)),
         torch.zeros(prompts),
-    )
-    n, k, side = Dim("prompts"), Dim("points"), Dim("cells", min=2, max=1024)
-    four_sides = LOW_RES_PER_EMBEDDING * side
-    shapes = ({0: n, 2: side, 3: side}, {0: n, 1: k}, {0: n, 1: k}, {0: n, 2: four_sides, 3: four_sides}, {0: n})
-    return _program(DecoderGraph(sam), example, shapes, (DECODER_INPUTS, DECODER_OUTPUTS), opset)
+    ]
+    n, k = Dim("prompts"), Dim("points")
+    shapes: list[Mapping[int, Dim]] = [{0: n}, {0: n, 1: k}, {0: n, 1: k}, {0: n}, {0: n}]
+    block_cells = asking.block_in(cells)
+    if block_cells:
+        seen = seen_by([Focus(0, 0, block_cells, block_cells)] * prompts, cells, block_cells)
+        example += [torch.from_numpy(values) for values in (seen.near, seen.far, seen.log_counts)]
+        shapes += [{0: n, 1: Dim("near")}, {0: n, 1: Dim("far")}, {0: n, 1: Dim.DYNAMIC}]
+    names = decoder_inputs(asking), DECODER_OUTPUTS
+    return _program(DecoderGraph(sam, asking), tuple(example), tuple(shapes), names, opset)
 
 
 def _program(

@@ -20,19 +20,19 @@ from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, ModelError, UsageError
 from msksam_cli.sam.asking import (
     LOW_RES_PER_EMBEDDING,
-    OUTSIDE_LOGIT,
     Asking,
     Layout,
     Questions,
-    Window,
     answer_prompts,
     box_as_logits,
+    seen_by,
 )
 from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.frame import Frame
 
 ENCODER_INPUTS, ENCODER_OUTPUTS = ("slices", "resized_shapes"), ("embeddings",)
-DECODER_INPUTS = ("embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+_DECODER_INPUTS = ("embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input")
+_SEEN_INPUTS = ("near_cells", "far_blocks", "log_counts")
 DECODER_OUTPUTS = ("low_res_logits", "iou_predictions")
 NO_POINT, FIRST_CORNER, LAST_CORNER = -1, 2, 3
 
@@ -80,6 +80,11 @@ class OnnxModel:
     def layout(self) -> Layout:
         """How its embeddings lie in its input."""
         return Layout(self.image_side_px, self.cells)
+
+    @property
+    def block_cells(self) -> int | None:
+        """Side of the blocks of cells that may be seen as one."""
+        return self.asking.block_in(self.cells)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,20 +212,21 @@ class OnnxNetwork:
         return [Embedding(one.astype(np.float16), shape) for one, shape in zip(features, shapes, strict=True)]
 
     def _answer(self, features: Sequence[NDArray[np.float32]], questions: Questions) -> list[MaskPrediction]:
-        windows, frame = questions.windows, Frame(questions.slice_shape, self.image_side_px)
-        parts = np.stack([one[:, *window.part()] for one, window in zip(features, windows, strict=True)])
-        mask_input, has_mask_input = self._mask_prompts(questions)
-        inputs = (parts, *sparse_prompts(questions), mask_input, has_mask_input)
+        frame, block_cells = Frame(questions.slice_shape, self.image_side_px), self.model.block_cells
+        inputs: list[NDArray[Any]] = [np.stack(features), *sparse_prompts(questions), *self._mask_prompts(questions)]
+        if block_cells:
+            seen = seen_by(questions.focuses, self.model.cells, block_cells)
+            inputs += [seen.near, seen.far, seen.log_counts]
         low_res, scores = self._run(self.decoder, DECODER_OUTPUTS, inputs)
         threshold = np.float32(self.model.mask_threshold)
         return [
-            MaskPrediction(on_slice(spread(logits, window, self.model.cells), frame) - threshold, score, prompt)
-            for logits, window, score, prompt in zip(low_res, windows, scores, questions.prompts, strict=True)
+            MaskPrediction(on_slice(logits, frame) - threshold, score, prompt)
+            for logits, score, prompt in zip(low_res, scores, questions.prompts, strict=True)
         ]
 
     def _mask_prompts(self, questions: Questions) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Boxes as (N, 1, 4h, 4h) logits and (N,) whether they count."""
-        number, side = len(questions.windows), questions.windows[0].side * LOW_RES_PER_EMBEDDING
+        number, side = len(questions.prompts), self.model.cells * LOW_RES_PER_EMBEDDING
         if questions.boxes_xyxy is None or not self.model.asking.box_as_mask:
             return np.zeros((number, 1, side, side), np.float32), np.zeros(number, np.float32)
         low_res_px = self.model.layout.stride_px / LOW_RES_PER_EMBEDDING
@@ -240,6 +246,11 @@ class OnnxNetwork:
         return results
 
 
+def decoder_inputs(asking: Asking) -> tuple[str, ...]:
+    """Names of what a decoder graph takes."""
+    return (*_DECODER_INPUTS, *(() if asking.block_cells is None else _SEEN_INPUTS))
+
+
 def parse_onnx_model(values: object, where: str) -> OnnxModel:
     """What an exported network says of itself, from plain values as `dataclasses.asdict` gives them.
 
@@ -250,7 +261,7 @@ def parse_onnx_model(values: object, where: str) -> OnnxModel:
         fields: dict[str, Any] = dict(values)  # type: ignore[call-overload]  # what is no mapping raises
         asking, metadata = Asking(**fields.pop("asking")), dict(fields.pop("metadata"))
         model = OnnxModel(asking=asking, metadata=metadata, **fields)
-        whole = (model.image_side_px, model.cells, *([asking.window_cells] if asking.window_cells is not None else []))
+        whole = (model.image_side_px, model.cells, *([asking.block_cells] if asking.block_cells is not None else []))
         texts = (
             model.name,
             model.normalisation,
@@ -274,7 +285,7 @@ def open_network(model: OnnxModel, encoder: Path, decoder: Path, device: str = "
     Args:
         model: what the graphs are.
         encoder: graph with `ENCODER_INPUTS` and `ENCODER_OUTPUTS`.
-        decoder: graph with `DECODER_INPUTS` and `DECODER_OUTPUTS`.
+        decoder: graph with `decoder_inputs` and `DECODER_OUTPUTS`.
         device: "auto" (the first GPU if onnxruntime can use it, else the CPU), "cpu", "cuda" or "cuda:N".
 
     Raises:
@@ -308,16 +319,6 @@ def sparse_prompts(questions: Questions) -> tuple[NDArray[np.float32], NDArray[n
         behind, kinds = questions.boxes_xyxy.reshape(number, 2, 2), [FIRST_CORNER, LAST_CORNER]
     more_labels = np.tile(np.array(kinds, dtype=np.int64), (number, 1))
     return np.concatenate([points, behind], axis=1), np.concatenate([labels, more_labels], axis=1)
-
-
-def spread(logits: NDArray[np.float32], window: Window, cells: int) -> NDArray[np.float32]:
-    """Low-res logits (C, h, w) of a window as (C, H, W) of the whole embedding, far below 0 outside."""
-    if window.side == cells:
-        return logits
-    side = cells * LOW_RES_PER_EMBEDDING
-    whole = np.full((len(logits), side, side), OUTSIDE_LOGIT, dtype=np.float32)
-    whole[:, *window.part(LOW_RES_PER_EMBEDDING)] = logits
-    return whole
 
 
 def on_slice(low_res: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
@@ -359,7 +360,7 @@ def _opened(model: OnnxModel, encoder: Path, decoder: Path, device: str) -> Onnx
     return OnnxNetwork(
         model,
         device,
-        decoder=_session(decoder, device, DECODER_INPUTS, DECODER_OUTPUTS),
+        decoder=_session(decoder, device, decoder_inputs(model.asking), DECODER_OUTPUTS),
         encoder=_session(encoder, device, ENCODER_INPUTS, ENCODER_OUTPUTS),
     )
 

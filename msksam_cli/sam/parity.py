@@ -23,8 +23,9 @@ class Parity:
 
     Attributes:
         slice_shape: (rows, columns).
-        prompts: "box", "points", "both" or "small box", which an architecture may answer in a window.
+        prompts: "box", "points", "both" or "small box", of which an architecture may see the rest coarsely.
         mask_iou: smallest IoU of the four candidates' masks, 1 where both are empty.
+        pixels_apart: most pixels that only one of a candidate's two masks has.
         logit_difference: largest, over the candidates' pixels.
         largest_logit: what that is to be held against.
         iou_prediction_difference: largest.
@@ -34,10 +35,16 @@ class Parity:
     slice_shape: tuple[int, int]
     prompts: str
     mask_iou: float
+    pixels_apart: int
     logit_difference: float
     largest_logit: float
     iou_prediction_difference: float
     embedding_difference: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the masks are the same but for rounding: of a mask of under 1000 pixels it can turn one over."""
+        return self.mask_iou >= SMALLEST_IOU or self.pixels_apart <= 1
 
 
 def measure_parity(
@@ -95,6 +102,7 @@ def _parity(kind: str, ours: MaskPrediction, theirs: MaskPrediction, embedding_d
         slice_shape=(ours.logits.shape[1], ours.logits.shape[2]),
         prompts=kind,
         mask_iou=min(ious),
+        pixels_apart=int(((ours.logits > 0) != (theirs.logits > 0)).sum((1, 2)).max()),
         logit_difference=float(np.abs(ours.logits - theirs.logits).max()),
         largest_logit=float(np.abs(ours.logits).max()),
         iou_prediction_difference=float(np.abs(ours.iou_predictions - theirs.iou_predictions).max()),

@@ -12,9 +12,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, Asking, Window, window_for
-from msksam_cli.sam.decode import ask, layout_of
+from msksam_cli.sam.asking import Asking, Focus, focus_for
+from msksam_cli.sam.decode import ask, layout_of, seen_of
 from msksam_cli.sam.model import Sam, box_mask_prompt
+from msksam_cli.sam.seen import Planes
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.losses import sam_loss
 
@@ -38,69 +39,65 @@ class Lesson(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """Mean loss of all questions and rounds of a batch."""
-        embeddings = self._embeddings(batch)  # (B, 256, h, w)
-        windows = self._windows(batch)
+        layout = layout_of(self.sam)
+        embeddings = Planes.of(self._embeddings(batch), self._asking.block_in(layout.cells))  # B of them
         draw = torch.Generator(self.sam.device).manual_seed(batch.seed)
-        sides: dict[int, list[int]] = {}
-        for number, window in enumerate(windows):
-            sides.setdefault(window.side, []).append(number)
+        alike: dict[int, list[int]] = {}
+        focuses = self._focuses(batch)
+        for number, focus in enumerate(focuses):
+            alike.setdefault((focus.rows * focus.columns).bit_length(), []).append(number)
         losses = [
-            self._loss(batch, embeddings, [windows[number] for number in numbers], numbers, draw) * len(numbers)
-            for numbers in sides.values()
+            self._loss(batch, embeddings, [focuses[number] for number in numbers], numbers, draw) * len(numbers)
+            for numbers in alike.values()
         ]
-        return torch.stack(losses).sum() / len(windows)
+        return torch.stack(losses).sum() / len(focuses)
 
-    def _windows(self, batch: Batch) -> list[Window]:
-        """Where each of the B · P questions is answered."""
+    def _focuses(self, batch: Batch) -> list[Focus]:
+        """What each of the B · P questions looks at closely."""
         boxes, points = batch.boxes_xyxy.flatten(0, 1).numpy(), batch.points_xy.flatten(0, 1).numpy()
+        layout = layout_of(self.sam)
         return [
-            window_for(
+            focus_for(
                 boxes[number] if batch.use_box else None,
                 points[number] if batch.use_points else None,
-                layout_of(self.sam),
-                self._asking.window_cells,
+                layout,
+                self._asking.block_in(layout.cells),
             )
             for number in range(len(boxes))
         ]
 
     def _loss(
-        self, batch: Batch, embeddings: Tensor, windows: Sequence[Window], numbers: Sequence[int], draw: torch.Generator
+        self, batch: Batch, embeddings: Planes, focuses: Sequence[Focus], numbers: Sequence[int], draw: torch.Generator
     ) -> Tensor:
-        """Mean loss of some questions, by number, whose windows have one side; N of them, (H, W) the masks' size."""
-        device, stride_px, each = self.sam.device, layout_of(self.sam).stride_px, batch.masks.shape[1]
-        masks = batch.masks.flatten(0, 1)
-        truth = torch.stack(
-            [masks[number][window.part(LOW_RES_PER_EMBEDDING)] for window, number in zip(windows, numbers, strict=True)]
-        )
-        truth = truth.to(device).float()  # (N, H, W)
-        features = torch.stack(
-            [embeddings[number // each][:, *window.part()] for window, number in zip(windows, numbers, strict=True)]
-        )  # (N, 256, h, w), H = 4 h
-        origins = torch.tensor([window.origin_xy(stride_px) for window in windows], dtype=torch.float32)  # (N, 2)
+        """Mean loss of some questions, by number, that look at much the same number of cells; N of them."""
+        device, layout, each = self.sam.device, layout_of(self.sam), batch.masks.shape[1]
+        truth = batch.masks.flatten(0, 1)[list(numbers)].to(device).float()  # (N, H, W), H = 4 h
+        image = Planes(*(planes[[number // each for number in numbers]] for planes in embeddings))  # N of them
+        seen = seen_of(focuses, layout, self._asking)
         boxes = points = labels = None
         if batch.use_box:
-            boxes = (batch.boxes_xyxy.flatten(0, 1)[list(numbers)] - origins.repeat(1, 2)).to(device)  # (N, 4)
+            boxes = batch.boxes_xyxy.flatten(0, 1)[list(numbers)].to(device)  # (N, 4)
         if batch.use_points or boxes is None:
-            points = (batch.points_xy.flatten(0, 1)[list(numbers)] - origins[:, None]).to(device)  # (N, K, 2)
+            points = batch.points_xy.flatten(0, 1)[list(numbers)].to(device)  # (N, K, 2)
             labels = batch.point_labels.flatten(0, 1)[list(numbers)].to(device)  # (N, K)
-        side_px = windows[0].side * stride_px
         mask_prompt = None
         if boxes is not None and self._asking.box_as_mask:
-            mask_prompt = box_mask_prompt(boxes, side_px, truth.shape[-1])  # (N, 1, H, W)
+            mask_prompt = box_mask_prompt(boxes, layout.side_px, truth.shape[-1])  # (N, 1, H, W)
         losses = []
         for number in range(self._rounds):
             if mask_prompt is not None and number:
                 xy, foreground = correction_points(
-                    mask_prompt > self.sam.mask_threshold, truth[:, None] > 0.5, side_px, draw
+                    mask_prompt > self.sam.mask_threshold, truth[:, None] > 0.5, layout.side_px, draw
                 )
                 points = xy if points is None else torch.cat([points, xy], dim=1)
                 labels = foreground if labels is None else torch.cat([labels, foreground], dim=1)
             logits, scores = ask(
                 self.sam,
-                features,
+                image,
                 points=None if points is None or labels is None else (points, labels),
                 boxes=boxes,
                 mask_prompts=mask_prompt,
+                seen=seen,
                 arithmetic=self._arithmetic(device),
             )
             logits, scores = logits.float(), scores.float()

@@ -1,0 +1,98 @@
+"""The cells that prompts see of their embeddings, gathered for the mask decoder, and masks put back in their places.
+
+Tensors alone, so that torch's exporter can follow it with all lengths left open.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, OUTSIDE_LOGIT
+from msksam_cli.sam.mask_decoder import Cells
+
+_LOW_RES_A_CELL = LOW_RES_PER_EMBEDDING**2
+
+
+class SeenCells(NamedTuple):
+    """`asking.Seen` as tensors on the network's device."""
+
+    near: Tensor
+    far: Tensor
+    log_counts: Tensor
+
+
+class Planes(NamedTuple):
+    """Planes (N, C, h, h) of embeddings or positions, and the means of their blocks (N, C, b, b)."""
+
+    cells: Tensor
+    blocks: Tensor
+
+    @classmethod
+    def of(cls, cells: Tensor, block_cells: int | None) -> Planes:
+        """Planes with the means of blocks of so many cells a side, of none where None."""
+        return cls(cells, functional.avg_pool2d(cells, block_cells) if block_cells else cells[..., :0, :0])
+
+
+def seen_cells(image: Planes, positions: Planes, seen: SeenCells | None) -> Cells:
+    """What the mask decoder is given of N embeddings, dense prompts yet to be added.
+
+    Args:
+        image: the embeddings.
+        positions: of cells and blocks, the same for all.
+        seen: which of these; None for every cell.
+    """
+    if seen is None:
+        return Cells(_rows(image.cells), _rows(positions.cells))
+    return Cells(_gathered(image, seen), _gathered(positions, seen), seen.log_counts)
+
+
+def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | None, blocks: int) -> Tensor:
+    """Mask prompts as the prompt encoder embeds them, (N, L, C) for the cells and blocks that are seen.
+
+    Its convolutions have no overlap, so that every cell is embedded by itself; a block is taken for its first cell's.
+
+    Args:
+        prompt_encoder: `segment_anything.modeling.PromptEncoder`.
+        mask_prompts: (N, 1, 4h, 4h) logits.
+        seen: which cells and blocks; None for every cell.
+        blocks: along each side.
+    """
+    if seen is None:
+        return _rows(prompt_encoder.mask_downscaling(mask_prompts))
+    side = mask_prompts.shape[-1] // LOW_RES_PER_EMBEDDING
+    block_cells = side // blocks
+    first_cells = (seen.far // blocks) * block_cells * side + (seen.far % blocks) * block_cells
+    cells = torch.cat([seen.near, first_cells], dim=1)  # (N, L)
+    pieces = mask_prompts.reshape(-1, side, LOW_RES_PER_EMBEDDING, side, LOW_RES_PER_EMBEDDING).transpose(2, 3)
+    wanted = cells[..., None].expand(-1, -1, _LOW_RES_A_CELL)
+    pieces = pieces.reshape(-1, side * side, _LOW_RES_A_CELL).gather(1, wanted)
+    stacked = pieces.reshape(-1, 1, cells.shape[1] * LOW_RES_PER_EMBEDDING, LOW_RES_PER_EMBEDDING)
+    dense: Tensor = prompt_encoder.mask_downscaling(stacked)  # (N, C, L, 1)
+    return dense.squeeze(3).transpose(1, 2)
+
+
+def put_back(parts: Tensor, near: Tensor, cells: int) -> Tensor:
+    """Masks (N, M, n, 16) of cells numbered `near` (N, n) as (N, M, cells, 16) of all, the others far below 0."""
+    count, masks, _, pixels = parts.shape
+    whole = parts.new_full((count, masks, cells, pixels), OUTSIDE_LOGIT)
+    return whole.scatter(2, near[:, None, :, None].expand(-1, masks, -1, pixels), parts)
+
+
+def _gathered(planes: Planes, seen: SeenCells) -> Tensor:
+    """(N, n + f, C) cells and means of blocks."""
+    return torch.cat([_at(planes.cells, seen.near), _at(planes.blocks, seen.far)], dim=2).transpose(1, 2).contiguous()
+
+
+def _at(planes: Tensor, numbers: Tensor) -> Tensor:
+    """Planes (N or 1, C, h, w) at pixels (N, n), counted row by row: (N, C, n)."""
+    wanted = numbers[:, None].expand(-1, planes.shape[1], -1)
+    return planes.flatten(2).expand(numbers.shape[0], -1, -1).gather(2, wanted)
+
+
+def _rows(planes: Tensor) -> Tensor:
+    """Planes (N, C, h, w) as (N, h · w, C)."""
+    return planes.flatten(2).transpose(1, 2).contiguous()
