@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.evidence import normalised
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.resampling import resample
 from msksam_cli.core.atlases import PlacedAtlas
-from msksam_cli.core.boxed import quantised
+from msksam_cli.core.boxed import bounding_box, quantised
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
@@ -170,9 +171,12 @@ def _parts(placed: PlacedAtlas, probabilities: WorkingProbabilities, rules: Shar
 def _rim(prior: NDArray[np.float32], spacing_mm: tuple[float, float, float], depth_mm: float) -> NDArray[np.float32]:
     """Share 0…1 of a bone's prior that belongs to its rim: 1 outside the surface P = 0.5, 0 well below it."""
     inside = prior > 0.5
-    within = ndimage.distance_transform_edt(inside, sampling=spacing_mm)
-    without = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-    return np.asarray(np.clip((depth_mm - within + without) / _RIM_BLUR_MM + 0.5, 0.0, 1.0), dtype=np.float32)
+    rim = np.ones(prior.shape, dtype=np.float32)
+    if box := bounding_box(inside):  # beyond its voxels all is rim
+        near = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        distance_mm = signed_distance_mm(inside[near], spacing_mm)
+        rim[near] = np.clip((depth_mm + distance_mm) / _RIM_BLUR_MM + 0.5, 0.0, 1.0)
+    return rim
 
 
 def _sample(

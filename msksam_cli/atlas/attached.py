@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.priors import THIN_GROUPS
 from msksam_cli.core.atlases import PlacedAtlas
@@ -159,11 +160,12 @@ def _moved(
     P(tissue | no bone) = P(tissue) / P(no bone) as placed, times P(no bone) as found.
     """
 
+    shared = {id(at): at for at in places.values()}
+    rooms = _each(shared, lambda one: ndimage.map_coordinates(outside.placed, shared[one], order=1, mode="nearest"))
+
     def found_at(index: int) -> Array:
         at = places[index]
-        there, left = (
-            ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in (soft[index], outside.placed)
-        )
+        there, left = ndimage.map_coordinates(soft[index], at, order=1, mode="nearest"), rooms[id(at)]
         given = np.minimum(there / np.maximum(left, np.maximum(there, _LEAST_ROOM)), 1.0)
         moved = np.asarray(given * outside.found, dtype=np.float32)
         return filling_its_volume(moved) if index in thin else moved
@@ -228,13 +230,6 @@ def _between_slices(mask: NDArray[np.bool_], grid: Grid, fine: Grid) -> NDArray[
     distance = np.zeros(thinned.shape, dtype=np.float32)  # what is far from the mask is outside, however far
     distance[box] = signed_distance_mm(thinned[box], (step[0], step[1], step[2]))
     return np.asarray(spread(distance, fine.shape) < 0)
-
-
-def signed_distance_mm(inside: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> Array:
-    """Distance of each voxel's centre to a mask's surface, negative inside; the surface lies between two centres."""
-    outer = ndimage.distance_transform_edt(~inside, sampling=spacing_mm)
-    inner = ndimage.distance_transform_edt(inside, sampling=spacing_mm)
-    return np.asarray(outer - inner, dtype=np.float32)
 
 
 def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

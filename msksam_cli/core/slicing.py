@@ -41,11 +41,12 @@ def intensity_window(intensities: NDArray[np.float32]) -> tuple[float, float]:
     the 99th percentile; one window for the whole volume, so that slices stay comparable. A constant volume gives
     (value, value + 1).
     """
-    low, high = float(intensities.min()), float(np.percentile(intensities, 99))
-    foreground = intensities[intensities > low + 0.1 * (high - low)]
+    values = intensities.ravel(order="K")
+    low, high = float(values.min()), float(np.percentile(values, 99))
+    foreground = values[values > low + 0.1 * (high - low)]
     if foreground.size == 0:
         return low, low + 1.0
-    bottom, top = np.percentile(foreground, (_LOW_PERCENTILE, _HIGH_PERCENTILE))
+    bottom, top = np.percentile(foreground, (_LOW_PERCENTILE, _HIGH_PERCENTILE), overwrite_input=True)
     bottom = min(float(bottom), low + 0.1 * (high - low))
     return bottom, float(top) if top > bottom else bottom + 1.0
 

@@ -36,6 +36,7 @@ from scipy import ndimage, sparse
 from scipy.spatial import KDTree
 
 from msksam_cli.core.boxed import Box3D
+from msksam_cli.core.cores import cores
 from msksam_cli.core.geometry import FloatArray, Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
@@ -208,7 +209,7 @@ def _without_bone(mask: NDArray[np.bool_], grid: Grid, box: Box3D) -> Thickness:
     if not len(surface):
         return no_thickness("too few voxels for a surface")
     _, opposed = KDTree(np.hstack([surface.points_mm, -_TURN_MM * surface.normals])).query(
-        np.hstack([surface.points_mm, _TURN_MM * surface.normals])
+        np.hstack([surface.points_mm, _TURN_MM * surface.normals]), workers=cores()
     )
     offsets = surface.points_mm[opposed] - surface.points_mm
     values = (offsets * surface.normals[opposed]).sum(axis=1)

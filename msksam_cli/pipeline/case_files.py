@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from msksam_cli.core.cores import spread_over_cores
 from msksam_cli.core.series import Series
 from msksam_cli.core.volume import Volume
 from msksam_cli.io.atomic import write_atomic
@@ -57,24 +59,21 @@ def write_case_files(case: CaseFiles, folder: Path, setup: Setup, prompted_by: s
         **replay_section(case.series, case.volume, setup, prompted_by, done.labels),
     }
     labels, prompts, figure, image, thickness = _names(name)
-    write_label_map(folder / labels, done.labels, case.form)
-    write_prompts(
-        folder / prompts,
-        done.prompts,
-        done.iou_predictions,
-        grid=case.volume.grid,
-        tissues=setup.tissues,
-        provenance=provenance,
-    )
-    write_overlay(folder / figure, case.volume, done.labels, title=name)
-    written = [labels, prompts, figure, *write_case_map(folder, name, case.on_map, case.form)]
-    if case.surfaces:
-        content = thickness_png(case.surfaces)
-        write_atomic(folder / thickness, lambda stream: stream.write(content))
-        written.append(thickness)
+    grid = case.volume.grid
+    writers: dict[str, Callable[[Path], object]] = {}
     if case.series.kind == "dicom":
-        write_volume(folder / image, case.volume, case.form)
-        written.append(image)
+        writers[image] = lambda path: write_volume(path, case.volume, case.form)
+    writers |= {
+        labels: lambda path: write_label_map(path, done.labels, case.form),
+        prompts: lambda path: write_prompts(
+            path, done.prompts, done.iou_predictions, grid=grid, tissues=setup.tissues, provenance=provenance
+        ),
+        figure: lambda path: write_overlay(path, case.volume, done.labels, title=name),
+    }
+    if case.surfaces:
+        writers[thickness] = lambda path: write_atomic(path, lambda stream: stream.write(thickness_png(case.surfaces)))
+    spread_over_cores(lambda written: writers[written](folder / written), list(writers))
+    written = [*writers, *write_case_map(folder, name, case.on_map, case.form)]
     return {path: file_sha256(folder / path) for path in written}
 
 

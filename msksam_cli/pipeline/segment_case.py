@@ -328,10 +328,9 @@ def gather_evidence(
             for first in range(0, len(pairs), _SLICES_DECODED_AT_ONCE):
                 some = pairs[first : first + _SLICES_DECODED_AT_ONCE]
                 with tally.timed("decode"):
-                    answers = setup.model.decode_slices(some)
-                for index, answer in zip(chunk[first:], answers, strict=False):
-                    with tally.timed("decode"):
-                        evidence = _slice_evidence(answer, index, _plane_priors(priors, axis, index), setup.rules)
+                    answers = list(zip(chunk[first:], setup.model.decode_slices(some), strict=False))
+                    found = spread_over_cores(lambda one: _slice_evidence(*one, priors, axis, setup.rules), answers)
+                for evidence in found:
                     bar.update()
                     yield evidence
 
@@ -373,8 +372,9 @@ def _encoded(
 
 
 def _slice_evidence(
-    predictions: Sequence[MaskPrediction], slice_index: int, priors: Mapping[int, Plane] | None, rules: FusionRules
+    slice_index: int, predictions: Sequence[MaskPrediction], quantised: Quantised | None, axis: int, rules: FusionRules
 ) -> Evidence:
+    priors = _plane_priors(quantised, axis, slice_index)
     answers: dict[int, list[tuple[Prompt, Plane]]] = {}
     chosen_iou = []
     for prediction in predictions:

@@ -36,26 +36,31 @@ def candidate_scores(prediction: MaskPrediction, prior_plane: NDArray[np.float32
         return scores
     if prior_plane.shape != prediction.logits.shape[1:]:
         raise ValueError(f"prior of shape {prior_plane.shape} for masks of shape {prediction.logits.shape[1:]}")
-    asked = _near_box(prior_plane, prediction.prompt.box) if prediction.prompt.box else prior_plane
-    agreement = [soft_dice(logits > 0, asked) for logits in prediction.logits]
+    near = _near_box(prediction.prompt.box, prior_plane.shape) if prediction.prompt.box else (slice(None), slice(None))
+    agreement = [soft_dice(logits > 0, prior_plane, near) for logits in prediction.logits]
     return scores + PRIOR_WEIGHT * np.array(agreement)
 
 
-def soft_dice(mask: NDArray[np.bool_], probability: NDArray[np.float32]) -> float:
+def soft_dice(
+    mask: NDArray[np.bool_], probability: NDArray[np.float32], near: tuple[slice, slice] = (slice(None), slice(None))
+) -> float:
     """Dice of a mask with a probability map of its shape: 2 Σ mp / (Σ m + Σ p); 0 when both are empty.
 
-    >>> soft_dice(np.array([True, False]), np.array([0.5, 0.5], dtype=np.float32))
+    Args:
+        mask: (rows, columns).
+        probability: (rows, columns).
+        near: rows and columns beyond which the probability counts as 0.
+
+    >>> soft_dice(np.array([[True, False]]), np.array([[0.5, 0.5]], dtype=np.float32))
     0.5
     """
-    total = float(mask.sum()) + float(probability.sum(dtype=np.float64))
-    return 2.0 * float(probability[mask].sum(dtype=np.float64)) / total if total > 0 else 0.0
+    known = probability[near]
+    total = float(np.count_nonzero(mask)) + float(known.sum(dtype=np.float64))
+    return 2.0 * float(known.sum(where=mask[near], dtype=np.float64)) / total if total > 0 else 0.0
 
 
-def _near_box(plane: NDArray[np.float32], box: Box) -> NDArray[np.float32]:
+def _near_box(box: Box, shape: tuple[int, ...]) -> tuple[slice, slice]:
     x0, y0, x1, y1 = box.xyxy
-    shape = (plane.shape[0], plane.shape[1])
-    grown = box.padded(BOX_MARGIN * (x1 - x0) + 1, BOX_MARGIN * (y1 - y0) + 1, shape)
+    grown = box.padded(BOX_MARGIN * (x1 - x0) + 1, BOX_MARGIN * (y1 - y0) + 1, (shape[0], shape[1]))
     left, top, right, bottom = (round(value) for value in grown.xyxy)
-    near = np.zeros_like(plane)
-    near[top : bottom + 1, left : right + 1] = plane[top : bottom + 1, left : right + 1]
-    return near
+    return slice(top, bottom + 1), slice(left, right + 1)

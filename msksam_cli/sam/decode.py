@@ -81,7 +81,7 @@ def _decoded(
         features = torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device)
         return Planes.of(features[None], block_cells)
 
-    images = [image_of(embedding) for embedding, _ in asked]
+    images = map_over_cores(image_of, [embedding for embedding, _ in asked], None if on_cpu else 1)
 
     def answer(questions: Questions) -> list[MaskPrediction]:
         return _answered(sam, [images[number] for number in questions.slice_numbers], questions, asking)
@@ -131,8 +131,7 @@ def ask(
             dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
         masked = side**2 if look is None else look.near.shape[1]
         parts, scores = predict_masks(sam.mask_decoder, seen_cells(image, positions, look), dense, sparse, masked)
-        parts = parts if look is None else put_back(parts, look.near, side**2)
-        return planes_of(parts, side, side), scores
+        return planes_of(parts, side, side) if look is None else put_back(parts, look.near, side), scores
 
 
 def seen_of(focuses: Sequence[Focus], layout: Layout, asking: Asking) -> Seen | None:

@@ -75,11 +75,16 @@ def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | N
     return dense.squeeze(3).transpose(1, 2)
 
 
-def put_back(parts: Tensor, near: Tensor, cells: int) -> Tensor:
-    """Masks (N, M, n, 16) of cells numbered `near` (N, n) as (N, M, cells, 16) of all, the others far below 0."""
+def put_back(parts: Tensor, near: Tensor, side: int) -> Tensor:
+    """Masks (N, M, n, 16) of cells numbered `near` (N, n) in planes (N, M, 4h, 4h) far below 0, h = `side`."""
     count, masks, _, pixels = parts.shape
-    whole = parts.new_full((count, masks, cells, pixels), OUTSIDE_LOGIT)
-    return whole.scatter(2, near[:, None, :, None].expand(-1, masks, -1, pixels), parts)
+    part = torch.arange(pixels, device=near.device)
+    row, column = 2 * (part // 8) + part // 2 % 2, 2 * (part // 4 % 2) + part % 2  # of halves, and of halves of these
+    first = (near // side) * LOW_RES_PER_EMBEDDING * side + near % side
+    places = LOW_RES_PER_EMBEDDING * first[..., None] + row * LOW_RES_PER_EMBEDDING * side + column  # (N, n, 16)
+    planes = parts.new_full((count, masks, side * side * pixels), OUTSIDE_LOGIT)
+    planes = planes.scatter(2, places.reshape(count, 1, -1).expand(-1, masks, -1), parts.reshape(count, masks, -1))
+    return planes.reshape(count, masks, LOW_RES_PER_EMBEDDING * side, LOW_RES_PER_EMBEDDING * side)
 
 
 def _gathered(planes: Planes, seen: SeenCells) -> Tensor:

@@ -14,7 +14,6 @@ from msksam_cli.atlas.attached import (
     attach_to_bones,
     bones_to_find,
     filling_its_volume,
-    signed_distance_mm,
 )
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.core.atlases import Fit, PlacedAtlas
@@ -151,14 +150,6 @@ def test_a_large_volume_is_worked_on_more_coarsely() -> None:
 def test_a_mask_of_another_shape_is_a_programmers_mistake() -> None:
     with pytest.raises(ValueError, match="do not belong"):
         attach_to_bones(_placed({BONE: _ball(12.0)}), {BONE: np.zeros((3, 4, 5), bool)})
-
-
-def test_distance_is_in_mm_whatever_the_spacing_and_negative_inside() -> None:
-    distance = signed_distance_mm(_ball(15.0), GRID.spacing_mm)
-    exact = np.linalg.norm(_from((0, 0, 0)), axis=0) - 15.0
-    assert np.abs(distance - exact).max() < 2.5
-    assert float(np.abs(distance - exact).mean()) < 0.8
-    assert ((distance < 0) == _ball(15.0)).all()
 
 
 def test_a_prior_that_is_nowhere_likely_fills_the_volume_it_is_expected_to_have() -> None:
