@@ -75,11 +75,15 @@ def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | N
     return dense.squeeze(3).transpose(1, 2)
 
 
-def put_back(parts: Tensor, near: Tensor, cells: int) -> Tensor:
-    """Masks (N, M, n, 16) of cells numbered `near` (N, n) as (N, M, cells, 16) of all, the others far below 0."""
-    count, masks, _, pixels = parts.shape
-    whole = parts.new_full((count, masks, cells, pixels), OUTSIDE_LOGIT)
-    return whole.scatter(2, near[:, None, :, None].expand(-1, masks, -1, pixels), parts)
+def put_back(parts: Tensor, seen: SeenCells, cells: int) -> Tensor:
+    """Masks (N, M, n, 16) of the near cells as (N, M, cells, 16) of all, the others far below 0.
+
+    What only fills up goes behind the last cell and is cut off: a cell that is written twice would learn twice.
+    """
+    count, masks, near, pixels = parts.shape
+    places = torch.where(seen.log_counts[:, :near] < 0, cells, seen.near)
+    whole = parts.new_full((count, masks, cells + 1, pixels), OUTSIDE_LOGIT)
+    return whole.scatter(2, places[:, None, :, None].expand(-1, masks, -1, pixels), parts)[:, :, :cells]
 
 
 def _gathered(planes: Planes, seen: SeenCells) -> Tensor:
