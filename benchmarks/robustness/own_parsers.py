@@ -133,7 +133,7 @@ def _seal_atlas(folder: Path) -> None:
 def _write_export(folder: Path) -> None:
     for name in (ENCODER_FILE, DECODER_FILE):
         (folder / name).write_bytes(name.encode())
-    asking = {"box_as_mask": False, "window_cells": None}
+    asking = {"box_as_mask": False, "block_cells": None}
     model: dict[str, Any] = {
         "name": "m", "architecture": "vit_b", "image_side_px": 1024, "cells": 64, "asking": asking,
         "normalisation": "imagenet", "mask_threshold": 0.0, "weights_sha256": "w", "encoder_sha256": "e",

@@ -131,7 +131,7 @@ def ask(
             dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
         masked = side**2 if look is None else look.near.shape[1]
         parts, scores = predict_masks(sam.mask_decoder, seen_cells(image, positions, look), dense, sparse, masked)
-        return planes_of(parts, side, side) if look is None else put_back(parts, look.near, side), scores
+        return planes_of(parts, side, side) if look is None else put_back(parts, look, side), scores
 
 
 def seen_of(focuses: Sequence[Focus], layout: Layout, asking: Asking) -> Seen | None:

@@ -130,7 +130,7 @@ class DecoderGraph(nn.Module):
         found = seen_cells(image, Planes(self.positions, self.block_positions), look)
         masked = cells * cells if look is None else look.near.shape[1]
         parts, scores = predict_masks(self.mask_decoder, found, dense, sparse, masked)
-        return planes_of(parts, cells, cells) if look is None else put_back(parts, look.near, cells), scores
+        return planes_of(parts, cells, cells) if look is None else put_back(parts, look, cells), scores
 
     def _positions(self, shares_xy: Tensor) -> Tensor:
         """Random Fourier features (…, 256) of places 0…1 across the embedding (Tancik et al., NeurIPS 2020)."""

@@ -75,12 +75,17 @@ def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | N
     return dense.squeeze(3).transpose(1, 2)
 
 
-def put_back(parts: Tensor, near: Tensor, side: int) -> Tensor:
-    """Masks (N, M, n, 16) of cells numbered `near` (N, n) in planes (N, M, 4h, 4h) far below 0, h = `side`."""
-    count, masks, _, pixels = parts.shape
+def put_back(parts: Tensor, seen: SeenCells, side: int) -> Tensor:
+    """Masks (N, M, n, 16) of the near cells in planes (N, M, 4h, 4h) far below 0, h = `side`.
+
+    What only fills up is its first cell's again and teaches nothing: a cell that is written twice would learn twice.
+    """
+    count, masks, near, pixels = parts.shape
+    fills_up = seen.log_counts[:, None, :near, None] < 0
+    parts = torch.where(fills_up, parts.detach(), parts)
     part = torch.arange(pixels, device=near.device)
     row, column = 2 * (part // 8) + part // 2 % 2, 2 * (part // 4 % 2) + part % 2  # of halves, and of halves of these
-    first = (near // side) * LOW_RES_PER_EMBEDDING * side + near % side
+    first = (seen.near // side) * LOW_RES_PER_EMBEDDING * side + seen.near % side
     places = LOW_RES_PER_EMBEDDING * first[..., None] + row * LOW_RES_PER_EMBEDDING * side + column  # (N, n, 16)
     planes = parts.new_full((count, masks, side * side * pixels), OUTSIDE_LOGIT)
     planes = planes.scatter(2, places.reshape(count, 1, -1).expand(-1, masks, -1), parts.reshape(count, masks, -1))

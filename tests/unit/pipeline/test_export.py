@@ -60,7 +60,7 @@ def test_parity_json_says_what_was_found_for_every_slice_and_kind_of_prompt(smal
     assert on_cpu["providers"] == ["CPUExecutionProvider"]
     kinds = {(tuple(one["slice_shape"]), one["prompts"]) for one in on_cpu["found"]}
     assert kinds == {(shape, kind) for shape in SHAPES for kind in ("box", "points", "both", "small box")}
-    assert min(one["mask_iou"] for one in on_cpu["found"]) >= SMALLEST_IOU
+    assert all(one["mask_iou"] >= SMALLEST_IOU or one["pixels_apart"] <= 1 for one in on_cpu["found"])
     assert 0 < max(one["logit_difference"] for one in on_cpu["found"]) < 0.01
     assert max(one["embedding_difference"] for one in on_cpu["found"]) < 1e-3
 

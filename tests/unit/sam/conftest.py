@@ -12,7 +12,6 @@ import pytest
 import torch
 
 from msksam_cli.pipeline.models import load_model
-from msksam_cli.pipeline.onnx_models import load_onnx_network
 from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
 from msksam_cli.sam.onnx_graphs import onnx_model_of, write_graphs
@@ -34,7 +33,7 @@ TINY_VIT_1024 = Architecture(
     make_encoder=partial(vit_encoder, embed_dim=16, depth=1, num_heads=2, global_attn_indexes=()),
 )
 
-SMALL_WINDOWS = Asking(box_as_mask=True, window_cells=8)
+SMALL_FOCUS = Asking(box_as_mask=True, block_cells=4)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -81,20 +80,21 @@ def small() -> Model:
 
 @pytest.fixture(scope="session")
 def small_64(small_checkpoint: Path) -> Model:
-    """The bundled architecture at 64 px, answering small boxes in windows."""
-    return replace(load_model(str(small_checkpoint), device="cpu"), asking=SMALL_WINDOWS)
+    """The bundled architecture at 64 px, whose 16 × 16 cells are seen in 4 × 4 blocks away from a box."""
+    return replace(load_model(str(small_checkpoint), device="cpu"), asking=SMALL_FOCUS)
 
 
 @pytest.fixture(scope="session")
-def small_64_export(small_export) -> Path:
-    return small_export.folder
+def small_64_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("small")
 
 
 @pytest.fixture(scope="session")
-def onnx_small(small_64_export: Path) -> OnnxNetwork:
+def onnx_small(small_64: Model, small_64_export: Path) -> OnnxNetwork:
     """`small_64` exported."""
-    network = load_onnx_network(str(small_64_export), "cpu")
-    return replace(network, model=replace(network.model, asking=SMALL_WINDOWS))
+    encoder, decoder = small_64_export / "encoder.onnx", small_64_export / "decoder.onnx"
+    write_graphs(small_64.sam, small_64.asking, encoder, decoder, opset=18)
+    return open_network(onnx_model_of(small_64, "imagenet"), encoder, decoder, "cpu")
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +106,7 @@ def vit_export(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def onnx_vit(tiny_vit: Model, vit_export: Path) -> OnnxNetwork:
     """`tiny_vit` exported with its weights beside the graphs, as those of the largest networks are."""
     encoder, decoder = vit_export / "encoder.onnx", vit_export / "decoder.onnx"
-    write_graphs(tiny_vit.sam, encoder, decoder, opset=18, largest_inline_bytes=0)
+    write_graphs(tiny_vit.sam, tiny_vit.asking, encoder, decoder, opset=18, largest_inline_bytes=0)
     return open_network(onnx_model_of(tiny_vit, "imagenet"), encoder, decoder, "cpu")
 
 

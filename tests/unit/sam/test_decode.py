@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.embeddings import Embedding
-from msksam_cli.sam.asking import Asking
-from msksam_cli.sam.decode import decode_slices
+from msksam_cli.sam.asking import OUTSIDE_LOGIT, Asking, focus_for
+from msksam_cli.sam.decode import _at_slice, decode_slices, layout_of
+from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.runtime import Model
 from msksam_cli.sam.vision_shim import import_modeling
 
@@ -125,3 +127,54 @@ def test_prompts_of_several_slices_together_are_answered_as_one_by_one(small: Mo
                 assert answer.prompt is prompt
                 np.testing.assert_allclose(answer.logits, alone.logits, atol=1e-4)
     assert np.abs(together[0][0].logits - together[2][0].logits).max() > 1e-2
+
+
+UNEQUAL_BOXES = [(30, 60, 150, 80), (200, 190, 290, 230), (340, 300, 383, 383), (100, 20, 190, 110), (10, 10, 370, 380)]
+
+
+def test_prompts_that_see_unequal_parts_are_answered_together_as_each_alone(small: Model, blobs: Slices) -> None:
+    (embedding,) = small.encode([blobs((384, 384))])
+    boxes = [Prompt(1, 0, box=Box(tuple(float(edge) for edge in box))) for box in UNEQUAL_BOXES]
+    prompts = [*boxes, prompts_for((384, 384))["one point"]]
+    focuses = [focus_for(box, None, layout_of(small.sam), 8) for box in UNEQUAL_BOXES]
+    sizes = [focus.rows * focus.columns for focus in focuses]
+    assert len({size.bit_length() for size in sizes}) < len(set(sizes)), "some go together and are filled up"
+    (together,) = decode_slices(small.sam, [(embedding, prompts)], asking=small.asking, chunk=16)
+    for answer, prompt in zip(together, prompts, strict=True):
+        ((alone,),) = decode_slices(small.sam, [(embedding, [prompt])], asking=small.asking, chunk=1)
+        assert answer.prompt is prompt
+        np.testing.assert_allclose(answer.logits, alone.logits, atol=LOGIT_TOLERANCE)
+        np.testing.assert_allclose(answer.iou_predictions, alone.iou_predictions, atol=LOGIT_TOLERANCE)
+
+
+@pytest.mark.parametrize("box", UNEQUAL_BOXES[:4], ids=str)
+def test_a_focus_whose_far_cells_are_seen_one_by_one_answers_as_all_cells_do(
+    small: Model, blobs: Slices, box: tuple[float, float, float, float]
+) -> None:
+    (embedding,) = small.encode([blobs((384, 384))])
+    prompt = Prompt(1, 0, box=Box(box))
+    singly, every = (
+        decode_slices(small.sam, [(embedding, [prompt])], asking=Asking(True, block_cells))[0][0]
+        for block_cells in (1, None)
+    )
+    focus = focus_for(box, None, layout_of(small.sam), 1)
+    inside = np.zeros((384, 384), bool)  # a slice pixel is a low-res pixel here, 4 × 4 to a cell
+    inside[4 * focus.top : 4 * (focus.top + focus.rows), 4 * focus.left : 4 * (focus.left + focus.columns)] = True
+    assert 0 < inside.mean() < 0.2
+    np.testing.assert_allclose(singly.logits[:, inside], every.logits[:, inside], atol=LOGIT_TOLERANCE)
+    np.testing.assert_allclose(singly.iou_predictions, every.iou_predictions, atol=LOGIT_TOLERANCE)
+    assert (singly.logits[:, ~inside] == OUTSIDE_LOGIT).all()
+    assert OUTSIDE_LOGIT < 4 * every.logits.min() < 0
+
+
+@pytest.mark.parametrize("low_res_px", [1, 4])
+@pytest.mark.parametrize("shape", [*SHAPES, (64, 64), (7, 21), (384, 1), (500, 384)], ids=str)
+def test_logits_are_taken_to_the_slice_as_segment_anything_does(
+    small: Model, tiny_vit: Model, shape: tuple[int, int], low_res_px: int
+) -> None:
+    model = {1: small, 4: tiny_vit}[low_res_px]
+    side_px = model.image_side_px // low_res_px
+    low_res, frame = torch.randn(2, 4, side_px, side_px), Frame(shape, model.image_side_px)
+    judged = model.sam.postprocess_masks(low_res, frame.resized_shape, shape)
+    assert judged.shape == (2, 4, *shape)
+    torch.testing.assert_close(_at_slice(low_res, frame), judged, rtol=0, atol=1e-6)

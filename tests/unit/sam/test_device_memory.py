@@ -19,6 +19,7 @@ from msksam_cli.sam.encode import Launched, in_batches
 from msksam_cli.sam.model import Sam
 from msksam_cli.sam.onnx_network import OnnxNetwork
 from msksam_cli.sam.runtime import Model
+from msksam_cli.sam.seen import Planes
 
 
 def test_what_a_device_was_found_to_hold_is_remembered_for_the_next_call() -> None:
@@ -59,9 +60,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             limited(len(images))
             return embed(sam, images, precision)
 
-        def ask_limited(sam: Sam, features: torch.Tensor, **how: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            limited(len(features))
-            return ask(sam, features, **how)
+        def ask_limited(sam: Sam, image: Planes, **how: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            limited(len(image.cells))
+            return ask(sam, image, **how)
 
         def moved(module: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
             left.extend(where)

@@ -73,15 +73,49 @@ def test_embeddings_masks_and_scores_are_torchs_for_every_kind_of_prompt(
         np.testing.assert_allclose(answer.iou_predictions, judged.iou_predictions, atol=LOGIT_TOLERANCE, err_msg=kind)
 
 
-def test_small_boxes_are_answered_in_windows_and_told_as_masks_too(onnx_small: OnnxNetwork, blobs: Slices) -> None:
+def test_what_is_round_small_boxes_is_seen_closely_and_they_are_told_as_masks_too(
+    onnx_small: OnnxNetwork, small_64: Model, blobs: Slices
+) -> None:
     (embedding,) = onnx_small.encode([blobs((120, 90))])
     prompt = prompts_for((120, 90))["small box"]
     (answer,) = onnx_small.decode(embedding, [prompt])
-    for other in (Asking(box_as_mask=True), Asking(window_cells=8)):
-        changed = replace(onnx_small, model=replace(onnx_small.model, asking=other))
-        (differently,) = changed.decode(embedding, [prompt])
-        assert np.abs(differently.logits - answer.logits).max() > 1e-3
-    assert answer.logits[:, 0, 0] == pytest.approx(-10)
+    not_told = replace(onnx_small, model=replace(onnx_small.model, asking=Asking(block_cells=4)))
+    for other in (not_told, replace(small_64, asking=Asking(box_as_mask=True))):
+        (differently,) = other.decode(embedding, [prompt])
+        assert np.abs(differently.logits - answer.logits)[:, 40:60, 40:60].max() > 1e-3
+    assert answer.logits[:, 0, 0] == pytest.approx(-20)
+    assert (answer.logits[:, 50, 50] > -15).all()
+
+
+def test_prompts_that_see_unequal_parts_are_answered_together_as_torch_answers_each(
+    onnx_small: OnnxNetwork, small_64: Model, blobs: Slices
+) -> None:
+    """On a GPU many prompts go through the decoder at once; so they do where the network is told that it is on one."""
+    together, sizes = replace(onnx_small, device="cuda:0"), []
+    run = together.decoder.run
+
+    class Counted:
+        get_inputs = staticmethod(together.decoder.get_inputs)
+
+        @staticmethod
+        def run(names, inputs):
+            sizes.append((len(inputs["near_cells"]), bool(np.isneginf(inputs["log_counts"]).any())))
+            return run(names, inputs)
+
+    together = replace(together, decoder=Counted())
+    (embedding,) = small_64.encode([blobs((64, 64))])
+    boxes = [(20, 20, 26, 25), (5, 30, 12, 50), (30, 12, 38, 40), (0, 0, 63, 63), (50, 2, 60, 8), (20, 20, 44, 25)]
+    prompts = [Prompt(1, 0, box=Box(tuple(float(edge) for edge in box))) for box in boxes]
+    prompts += [prompts_for((64, 64))[kind] for kind in ("points", "one point", "box and points")]
+    answers = together.decode(embedding, prompts)
+    assert sum(number for number, _ in sizes) == len(prompts)
+    assert any(number > 1 and is_filled_up for number, is_filled_up in sizes)
+    for answer, prompt, alone in zip(answers, prompts, onnx_small.decode(embedding, prompts), strict=True):
+        (judged,) = small_64.decode(embedding, [prompt])
+        assert answer.prompt is prompt
+        for other in (judged, alone):
+            np.testing.assert_allclose(answer.logits, other.logits, atol=LOGIT_TOLERANCE)
+            np.testing.assert_allclose(answer.iou_predictions, other.iou_predictions, atol=LOGIT_TOLERANCE)
 
 
 def test_prompts_together_are_answered_as_one_by_one_and_in_their_order(onnx_small: OnnxNetwork, blobs: Slices) -> None:
@@ -186,6 +220,8 @@ def test_a_file_that_is_no_such_graph_is_refused(
             open_network(onnx_small.model, bad, decoder, "cpu")
     with pytest.raises(ModelError, match=r"decoder\.onnx was not exported by msksam: it has other inputs"):
         open_network(onnx_small.model, decoder, decoder, "cpu")
+    with pytest.raises(ModelError, match=r"decoder\.onnx was not exported by msksam: it has other inputs"):
+        open_network(replace(onnx_small.model, asking=Asking(box_as_mask=True)), encoder, decoder, "cpu")
 
 
 def test_what_an_export_says_of_itself_is_read_back_equal(onnx_small: OnnxNetwork) -> None:
@@ -196,7 +232,8 @@ def test_what_an_export_says_of_itself_is_read_back_equal(onnx_small: OnnxNetwor
     "change",
     [
         {"cells": 0}, {"cells": 7}, {"cells": "16"}, {"image_side_px": None}, {"asking": {}, "metadata": None},
-        {"asking": {"window_cells": 2.5}}, {"mask_threshold": "0"}, {"mask_threshold": float("nan")},
+        {"asking": {"block_cells": 2.5}}, {"asking": {"block_cells": 0}}, {"asking": {"window_cells": 64}},
+        {"mask_threshold": "0"}, {"mask_threshold": float("nan")},
         {"name": 3}, {"metadata": {"a": 1}}, {"colour": "red"},
     ],
     ids=str,

@@ -3,11 +3,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from msksam_cli.sam.asking import Layout, window_for
+from msksam_cli.sam.asking import Layout, focus_for
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.onnx_network import OnnxNetwork
-from msksam_cli.sam.parity import SHAPES, SMALLEST_IOU, measure_parity, parity_prompts, parity_slice
+from msksam_cli.sam.parity import SHAPES, SMALLEST_IOU, Parity, measure_parity, parity_prompts, parity_slice
 from msksam_cli.sam.runtime import Model
 
 
@@ -17,6 +18,8 @@ def test_a_network_is_its_own_equal(small_64: Model) -> None:
     assert [parity.prompts for parity in found[:4]] == ["box", "points", "both", "small box"]
     for parity in found:
         assert (parity.mask_iou, parity.logit_difference, parity.embedding_difference) == (1.0, 0.0, 0.0)
+        assert parity.pixels_apart == 0
+        assert parity.holds
         assert parity.largest_logit > 0.1
 
 
@@ -26,10 +29,11 @@ def test_an_export_passes_on_every_shape_and_another_network_fails(
     assert len(SHAPES) >= 6
     for found in (measure_parity(small_64, onnx_small), measure_parity(tiny_vit, onnx_vit)):
         assert len(found) == 4 * len(SHAPES)
-        assert min(parity.mask_iou for parity in found) >= SMALLEST_IOU
+        assert all(parity.holds for parity in found)
         assert max(parity.embedding_difference for parity in found) < 1e-3
     shifted = measure_parity(small_64, _with_threshold(onnx_small, 0.3), SHAPES[:1])
     assert min(parity.mask_iou for parity in shifted) < SMALLEST_IOU
+    assert not all(parity.holds for parity in shifted)
     assert min(parity.logit_difference for parity in shifted) > 0.29
 
 
@@ -37,18 +41,48 @@ def _with_threshold(network: OnnxNetwork, threshold: float) -> OnnxNetwork:
     return replace(network, model=replace(network.model, mask_threshold=threshold))
 
 
-def test_the_images_are_smooth_and_have_edges_and_the_small_box_gets_a_window() -> None:
+@pytest.mark.parametrize(
+    ("mask_px", "pixels_apart", "holds"),
+    [(100, 0, True), (100, 1, True), (100, 2, False), (5000, 5, True), (5000, 6, False), (1, 1, True)],
+)
+def test_one_pixel_of_a_small_mask_is_let_pass_and_two_are_not(mask_px: int, pixels_apart: int, holds: bool) -> None:
+    iou = 1 - pixels_apart / mask_px
+    assert Parity((90, 90), "box", iou, pixels_apart, 1e-5, 3.0, 1e-5, 1e-6).holds == holds
+
+
+class _Turned:
+    """A network whose every candidate has so many pixels turned over."""
+
+    def __init__(self, network: Model, pixels: int) -> None:
+        self.encode = network.encode
+        self._network, self._pixels = network, pixels
+
+    def decode_slices(self, asked):
+        answers = self._network.decode_slices(asked)
+        for answer in answers[0]:
+            answer.logits.reshape(4, -1)[:, : self._pixels] *= -1
+        return answers
+
+
+def test_pixels_apart_are_counted_in_each_candidates_masks(small_64: Model) -> None:
+    for pixels in (1, 2, 40):
+        found = measure_parity(small_64, _Turned(small_64, pixels), SHAPES[:1])
+        assert {parity.pixels_apart for parity in found} == {pixels}
+
+
+def test_the_images_are_smooth_and_have_edges_and_the_small_box_gets_a_focus() -> None:
     for shape in SHAPES:
         pixels = parity_slice(shape)
         assert (pixels.dtype, pixels.shape) == (np.uint8, shape)
         assert pixels.max() - int(pixels.min()) > 150
-        frame, prompts = Frame(shape, 384), parity_prompts(shape)
-        windows = {
-            kind: window_for(frame.to_model_xyxy([prompt.box.xyxy])[0], None, Layout(384, 96), 64).side
-            for kind, prompt in prompts.items()
-            if prompt.box
-        }
-        assert windows["small box"] == 64
+        prompts = parity_prompts(shape)
+        for layout, block_cells in ((Layout(384, 96), 8), (Layout(64, 16), 4)):
+            frame = Frame(shape, layout.side_px)
+            boxes = {kind: frame.to_model_xyxy([prompts[kind].box.xyxy])[0] for kind in ("box", "small box")}
+            seen = {kind: focus_for(box, None, layout, block_cells) for kind, box in boxes.items()}
+            shares = {kind: focus.rows * focus.columns / layout.cells**2 for kind, focus in seen.items()}
+            assert shares["small box"] < shares["box"]
+            assert shares["small box"] < 0.6
         for prompt in prompts.values():
             prompt.check_inside(shape)
     steps = np.abs(np.diff(parity_slice((384, 384)).astype(int), axis=0))

@@ -77,7 +77,9 @@ def test_the_loss_of_one_batch_falls_when_it_is_learnt(rounds, architecture, sid
 @pytest.mark.parametrize(("use_box", "use_points"), [(True, False), (False, True), (True, True)])
 def test_gradients_reach_every_part_of_the_network_for_every_kind_of_question(use_box, use_points):
     sam = _network()
-    Lesson(sam, asking=SMALL)(_batch(images=1, use_box=use_box, use_points=use_points)).backward()
+    Lesson(sam, asking=replace(SMALL, block_cells=2))(
+        _batch(images=1, use_box=use_box, use_points=use_points)
+    ).backward()
     for part in (sam.image_encoder, sam.prompt_encoder, sam.mask_decoder):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in part.parameters())
 
@@ -109,23 +111,69 @@ def test_all_images_at_once_give_the_mean_loss_of_each_alone():
     torch.testing.assert_close(lesson(both).detach(), (alone[0] + alone[1]) / 2, rtol=1e-5, atol=1e-5)
 
 
-def test_small_boxes_are_asked_in_their_windows_and_large_ones_in_the_whole():
-    sam, batch = _network(), _batch(images=1, use_points=False)
-    boxes = batch.boxes_xyxy.clone()
-    boxes[:, 1] = torch.tensor([11.0, 21.0, 20.0, 31.0])
-    batch = replace(batch, boxes_xyxy=boxes)
-    windowed = Lesson(sam, asking=replace(SMALL, window_cells=6), bf16=False, rounds=1)
-    whole = Lesson(sam, asking=SMALL, bf16=False, rounds=1)
+FOCUSED = replace(SMALL, block_cells=2)
+UNEQUAL_BOXES = [[2.0, 3.0, 28.0, 27.0], [8.0, 8.0, 10.0, 10.0], [8.0, 8.0, 20.0, 10.0], [0.0, 0.0, 6.0, 6.0]]
 
-    def loss(lesson, numbers):
-        return lesson(
-            replace(batch, **{name: getattr(batch, name)[:, numbers] for name in TENSORS if name != "images"})
-        ).detach()
 
-    assert loss(windowed, [0]) == loss(whole, [0])
-    assert loss(windowed, [1]) != loss(whole, [1])
-    mean = (loss(windowed, [0]) + loss(windowed, [1])) / 2
-    torch.testing.assert_close(loss(windowed, [0, 1]), mean, rtol=1e-5, atol=1e-5)
+def _unequal_batch(numbers):
+    """Questions of one image of which the first sees all 64 cells, the others 36, 48 and 16 of them."""
+    batch = _batch(images=1, use_points=False)
+    several = {name: getattr(batch, name)[:, [n % 2 for n in numbers]] for name in ("points_xy", "point_labels")}
+    masks = torch.zeros((1, len(numbers), 32, 32), dtype=torch.bool)
+    for mask, number in zip(masks[0], numbers, strict=True):
+        left, top, right, bottom = (int(edge) for edge in UNEQUAL_BOXES[number])
+        mask[top : bottom + 1, left + 1 : right] = True
+    boxes = torch.tensor([[UNEQUAL_BOXES[n] for n in numbers]])
+    return replace(batch, masks=masks, boxes_xyxy=boxes, **several)
+
+
+def test_boxes_of_all_sizes_together_teach_the_mean_of_what_each_teaches_alone():
+    sam, taught = _network(), []
+    lesson = Lesson(sam, asking=FOCUSED, bf16=False)
+    focuses = lesson._focuses(_unequal_batch(range(4)))
+    assert [focus.rows * focus.columns for focus in focuses] == [64, 36, 48, 16]
+    for asked in ([0, 1, 2, 3], [0], [1], [2], [3]):
+        sam.zero_grad()
+        loss = lesson(_unequal_batch(asked))
+        loss.backward()
+        named = {name: p.grad.clone() for name, p in sam.named_parameters() if p.grad is not None}
+        taught.append((loss.detach(), named))
+    (loss, gradients), *alone = taught
+    assert len({one.item() for one, _ in alone}) == 4
+    torch.testing.assert_close(loss, torch.stack([one for one, _ in alone]).mean(), rtol=1e-5, atol=1e-5)
+    for name, gradient in gradients.items():
+        mean = torch.stack([one[name] for _, one in alone if name in one]).sum(0) / 4
+        scale = mean.abs().max().item()
+        torch.testing.assert_close(gradient, mean, rtol=1e-3, atol=1e-4 * scale + 1e-7, msg=name)
+
+
+def test_a_box_that_sees_all_is_asked_as_without_blocks_and_a_small_one_is_not():
+    sam = _network()
+    with torch.no_grad():
+        focused, whole = (
+            [Lesson(sam, asking=asking, bf16=False)(_unequal_batch([number])) for number in (0, 1)]
+            for asking in (FOCUSED, replace(SMALL, block_cells=None))
+        )
+    assert focused[0] == whole[0]
+    assert focused[1] != whole[1]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_gradients_reach_embeddings_near_a_box_cell_by_cell_and_far_from_it_block_by_block(bf16):
+    sam = _network()
+    embeddings = torch.randn(1, 256, 8, 8, requires_grad=True)
+    lesson = Lesson(sam, asking=FOCUSED, bf16=bf16)
+    batch = _unequal_batch([1])
+    (focus,) = lesson._focuses(batch)
+    assert (focus.top, focus.left, focus.rows, focus.columns) == (0, 0, 6, 6)
+    lesson(replace(batch, images=torch.empty(0), embeddings=embeddings)).backward()
+    blocks = embeddings.grad[0].unflatten(1, (4, 2)).unflatten(3, (4, 2)).transpose(2, 3)  # (C, 4, 4, 2, 2)
+    is_even = (blocks == blocks[..., :1, :1]).flatten(3).all(3).all(0)
+    assert blocks.abs().amax((0, 3, 4)).min() > 0, "each cell counts, near or far"
+    assert is_even[3, :].all()
+    assert is_even[:, 3].all()
+    assert not is_even[:3, :3].any()
+    assert all(p.grad is not None for p in sam.mask_decoder.parameters())
 
 
 def test_embeddings_made_before_give_the_loss_of_the_images_they_were_made_of():
