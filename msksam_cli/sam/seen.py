@@ -83,7 +83,7 @@ def put_back(parts: Tensor, seen: SeenCells, side: int) -> Tensor:
     count, masks, near, pixels = parts.shape
     fills_up = seen.log_counts[:, None, :near, None] < 0
     parts = torch.where(fills_up, parts.detach(), parts)
-    part = torch.arange(pixels, device=near.device)
+    part = torch.arange(pixels, device=parts.device)
     row, column = 2 * (part // 8) + part // 2 % 2, 2 * (part // 4 % 2) + part % 2  # of halves, and of halves of these
     first = (seen.near // side) * LOW_RES_PER_EMBEDDING * side + seen.near % side
     places = LOW_RES_PER_EMBEDDING * first[..., None] + row * LOW_RES_PER_EMBEDDING * side + column  # (N, n, 16)

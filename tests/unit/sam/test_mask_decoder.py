@@ -150,13 +150,14 @@ def test_a_mask_is_embedded_alike_for_each_cell_and_for_a_block_as_for_its_first
 def test_masks_go_back_to_their_cells_and_learn_once_however_much_fills_up() -> None:
     seen = tensors(seen_by([Focus(2, 2, 2, 4), Focus(4, 0, 2, 2)], 6, 2))
     assert seen.near.tolist() == [[14, 15, 16, 17, 20, 21, 22, 23], [24, 25, 30, 31, 24, 24, 24, 24]]
-    parts = torch.rand(2, 3, 8, 16).add(1).requires_grad_()
-    whole = put_back(parts, seen, 36)
-    assert whole.shape == (2, 3, 36, 16)
-    assert torch.equal(whole[0][:, seen.near[0]], parts[0])
-    assert torch.equal(whole[1][:, [24, 25, 30, 31]], parts[1, :, :4])
-    assert (whole[:, 0, :, 0] > 0).sum(1).tolist() == [8, 4]
-    assert (whole < -15).sum() == (28 + 32) * 3 * 16
-    whole.sum().backward()
+    parts = torch.rand(2, 3, 8, 16).add(1)
+    parts[1, :, 4:] = parts[1, :, :1]
+    parts.requires_grad_()
+    planes = put_back(parts, seen, 6)
+    wanted = torch.full((2, 3, 36, 16), -20.0)
+    for number, near in enumerate(seen.near):
+        wanted[number][:, near] = parts[number].detach()
+    assert torch.equal(planes, planes_of(wanted, 6, 6))
+    planes.sum().backward()
     assert parts.grad is not None
     assert parts.grad[:, 0, :, 0].tolist() == [[1] * 8, [1] * 4 + [0] * 4]
