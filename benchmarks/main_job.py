@@ -27,7 +27,7 @@ from msksam_cli.pipeline.segment import run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
 STAGES = (
-    "read", "choose", "place", "refine", "prompts", "encode", "decode", "clean", "measure", "write",
+    "read", "choose", "place", "refine", "prompts", "encode", "decode", "clean", "signals", "map", "measure", "write",
 )  # fmt: skip
 RESULTS = Path(__file__).parent / "results"
 
