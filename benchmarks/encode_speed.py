@@ -7,8 +7,9 @@ Every measurement is a process of its own that loads the same random weights, en
 slice after the other. `malloc kept` forbids the C library to give memory back between operators, which alone makes the
 stock loop much faster. `own side` is `--encode-size slice`: a slice of 512 px seen at 512 px. Deviation: relative L2 of
 the features, before the cache rounds them, from the stock ones; features of another side cannot be compared. OpenVINO
-is measured where it is installed; its peak memory includes translating the encoder. On a GPU the share of the bf16 peak
-is that of a matrix product of 8192² measured in the same run, and `+ cache` writes every embedding.
+is measured where it is installed; its peak memory includes translating the encoder. micro-sam, where it is installed or
+on PYTHONPATH, precomputes the slices as a volume into a zarr folder, as its tools do. On a GPU the share of the bf16
+peak is that of a matrix product of 8192² measured in the same run, and `+ cache` writes every embedding.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -44,6 +46,7 @@ from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam, build_sam
 from msksam_cli.sam.openvino_encoder import CompiledEncoder, compiled, converted
 from msksam_cli.sam.resize import at_side
+from msksam_cli.sam.vision_shim import stand_in_torchvision, torchvision_works
 
 Features = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -67,6 +70,7 @@ class Variant:
         side_px: of the input; the architecture's own when None.
         cached: whether every embedding is written.
         by_openvino: whether OpenVINO runs the encoder.
+        by_micro_sam: whether it is `micro_sam.util.precompute_image_embeddings`.
     """
 
     name: str
@@ -75,6 +79,7 @@ class Variant:
     side_px: int | None = None
     cached: bool = False
     by_openvino: bool = False
+    by_micro_sam: bool = False
 
 
 CPU = (
@@ -90,12 +95,15 @@ if importlib.util.find_spec("openvino"):
         Variant("openvino fp32", "fp32", {}, by_openvino=True),
         Variant("openvino bf16", "bf16", {}, by_openvino=True),
     )
+MICRO_SAM = (Variant("micro-sam", None, {}, by_micro_sam=True),) if importlib.util.find_spec("micro_sam") else ()
+CPU += MICRO_SAM
 GPU = (
     Variant("stock", None, {}),
     Variant("fp32", "fp32", {}),
     Variant("bf16", "bf16", {}),
     Variant("bf16 + cache", "bf16", {}, cached=True),
     Variant("bf16, own side", "bf16", {}, 512),
+    *MICRO_SAM,
 )
 
 
@@ -170,6 +178,8 @@ def encoder_of(
 ) -> Callable[[Sequence[Pixels]], Sequence[NDArray[np.floating]]]:
     """Slices to features, as a variant does it; they lie in the computer's memory when it returns."""
     precision = variant.precision
+    if variant.by_micro_sam:
+        return micro_sam_encoder(sam)
     if precision is None:
         from segment_anything import SamPredictor
 
@@ -195,6 +205,25 @@ def encoder_of(
         return [embedding.features for embedding in embeddings]
 
     return own
+
+
+def micro_sam_encoder(sam: Sam) -> Callable[[Sequence[Pixels]], Sequence[Features]]:
+    """micro-sam's own way from a volume of slices to features in a zarr folder."""
+    with stand_in_torchvision() if not torchvision_works() else nullcontext():
+        from micro_sam.util import precompute_image_embeddings
+        from segment_anything import SamPredictor
+
+    predictor = SamPredictor(sam)
+    predictor.model_type = predictor.model_name = "random"  # which its folder names
+
+    def encode(slices: Sequence[Pixels]) -> list[Features]:
+        with tempfile.TemporaryDirectory() as folder:
+            found = precompute_image_embeddings(
+                predictor, np.stack(slices), save_path=f"{folder}/kept.zarr", ndim=3, verbose=False
+            )
+            return [np.asarray(features[0]) for features in found["features"]]
+
+    return encode
 
 
 def exact(

@@ -32,7 +32,7 @@ def import_modeling() -> ModuleType:
     """
     if "segment_anything" in sys.modules or torchvision_works():
         return importlib.import_module("segment_anything.modeling")
-    with _stand_in_torchvision():
+    with stand_in_torchvision():
         return importlib.import_module("segment_anything.modeling")
 
 
@@ -47,7 +47,7 @@ def torchvision_works() -> bool:
 
 
 @contextlib.contextmanager
-def _stand_in_torchvision() -> Iterator[None]:
+def stand_in_torchvision() -> Iterator[None]:
     """Put the four functions where segment-anything looks for them, and leave `sys.modules` as it was."""
     hidden = _take_torchvision_modules()
     transforms = _module("torchvision.transforms.functional", resize=_resize, to_pil_image=_to_pil_image)
