@@ -32,8 +32,7 @@ def random_model(arch: str, device: str) -> Model:
         for name, parameter in sam.named_parameters():
             if "pos" in name:
                 parameter.normal_(std=0.1)
-    asking = replace(ARCHITECTURES[arch].asking, block_cells=None)
-    return replace(make_model(sam, ARCHITECTURES[arch], name=arch, device=device), asking=asking)
+    return make_model(sam, ARCHITECTURES[arch], name=arch, device=device)
 
 
 def slice_of(shape: tuple[int, int]) -> np.ndarray:
@@ -103,6 +102,7 @@ def main() -> None:
     import_modeling()
     torch.set_num_threads(1)  # sums in another order differ in their last bits, and so would the judge from itself
     model = random_model(options.arch, choose_device(options.device))
+    model = replace(model, asking=replace(model.asking, block_cells=None))  # the judge sees every cell
     print(
         f"{options.arch}, {model.image_side_px} px, {model.device}; the judge decodes its own embedding, stored as fp16"
     )

@@ -44,7 +44,6 @@ from msksam_cli.training.loop import LOG_FILE, Recipe, Stage, train
 from msksam_cli.training.scanned import ScannedSlice, read_coloured_slices
 
 SEED, SIDE_PX, IMAGES, QUESTIONS = 77, 128, 32, 4
-BLOCK_PX = 32
 RESULTS = Path(__file__).parent / "results" / "recipe-trials.csv"
 NOTE = """Paired runs of `benchmarks/recipe_trials.py`: mean Dice of single answers to true boxes moved by up to 5 %,
 on real lumbar spines, a real knee, real tumours and a rendered real knee; one H200 shared by all runs.
@@ -113,8 +112,8 @@ class Coarser(nn.Module):
 
 
 def variant(name: str, make: Callable[[int], nn.Module], stride_px: int = 4, box_as_mask: bool = True) -> Architecture:
-    """An architecture for a trial, asked with blocks as large as the recipe's in pixels."""
-    return Architecture(name, SIDE_PX, stride_px, Asking(box_as_mask, BLOCK_PX // stride_px), make)
+    """An architecture for a trial."""
+    return Architecture(name, SIDE_PX, stride_px, Asking(box_as_mask), make)
 
 
 def deeper(side_px: int) -> nn.Module:

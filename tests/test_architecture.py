@@ -37,7 +37,7 @@ HOMES = {
     "dicom2nifti": ("io/*",),
     "highdicom": ("io/*",),
     "nibabel": ("io/*",),
-    "SimpleITK": ("atlas/placement.py", "io/*"),
+    "SimpleITK": ("atlas/placement.py", "atlas/distance.py", "io/*"),
     "typer": ("app.py", "options.py", "commands/*"),
     "onnxruntime": ("sam/*",),
     "openvino": ("sam/openvino_encoder.py",),

@@ -1,8 +1,8 @@
 """`segment` on workers by ssh: python benchmarks/cluster/ssh_here.py [--cases N].
 
-Starts an OpenSSH server of its own on this machine, with keys made for it, calls it by two names as if they were two
-hosts, runs the small study of the tests in this process and on one worker of each host, and compares all files but
-prompts, which tell the threads. The installed msksam is what the workers run. Everything started is ended again.
+Starts an OpenSSH server of its own on this machine, as root, with keys made for it, calls it by two names as if they
+were two hosts, runs the small study of the tests in this process and on one worker of each host, and compares all files
+but prompts, which tell the threads. The installed msksam is what the workers run. Everything started is ended again.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def server(root: Path) -> Iterator[None]:
     program = shutil.which("sshd") or "sshd"  # which wants to be called by its whole path
     with (root / "sshd.out").open("wb") as said:
         daemon = subprocess.Popen([program, "-D", "-e", "-f", str(root / "sshd_config")], stdout=said, stderr=said)
-    home = os.environ.get("HOME", "")
+    home = Path.home()
     os.environ["HOME"] = str(root)
     try:
         time.sleep(1)
@@ -71,7 +71,7 @@ def server(root: Path) -> Iterator[None]:
             raise SystemExit(f"sshd ended at once:\n{(root / 'sshd.out').read_text()}")
         yield
     finally:
-        os.environ["HOME"] = home
+        os.environ["HOME"] = str(home)
         daemon.terminate()
         daemon.wait()
 
@@ -97,9 +97,10 @@ def main() -> int:
             run = run_segment(far, ExecutorOptions("dask", cluster=root / "cluster.toml"))
             far_s = time.monotonic() - before
         whole, found = comparable(options.output_folder), comparable(far.output_folder)
-        differ = [name for name, content in whole.items() if found.get(name) != content and "prompts/" not in name]
+        names = [name for name in whole.keys() | found.keys() if "prompts/" not in name]
+        differ = [name for name in names if whole.get(name) != found.get(name)]
         print(f"{asked.cases} cases: {local_s:.1f} s in this process, {far_s:.1f} s on two hosts with their start")
-        print(f"exit code {run.exit_code}; of {len(whole)} files {len(differ)} differ {differ[:3]}")
+        print(f"exit code {run.exit_code}; of {len(names)} files {len(differ)} differ {differ[:3]}")
         return int(bool(differ) or run.exit_code != 0)
 
 

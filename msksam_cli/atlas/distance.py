@@ -22,5 +22,9 @@ def _to_nearest_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, floa
     """Distance of each voxel outside a mask to its nearest voxel; what is inside holds anything."""
     image = sitk.GetImageFromArray(mask.view(np.uint8))
     image.SetSpacing(spacing_mm[::-1])
-    distance = sitk.SignedMaurerDistanceMap(image, insideIsPositive=False, squaredDistance=False, useImageSpacing=True)
-    return np.asarray(sitk.GetArrayViewFromImage(distance), dtype=np.float32).copy()
+    maurer = sitk.SignedMaurerDistanceMapImageFilter()
+    maurer.SetNumberOfThreads(1)  # as its callers spread what they ask over the cores
+    maurer.SetInsideIsPositive(False)
+    maurer.SetSquaredDistance(False)
+    maurer.SetUseImageSpacing(True)
+    return np.asarray(sitk.GetArrayFromImage(maurer.Execute(image)), dtype=np.float32)

@@ -189,7 +189,8 @@ def _refuse_differences(parity: Sequence[DeviceParity]) -> None:
         if not worst.holds:
             rows, columns = worst.slice_shape
             raise ParityError(
-                f"masks of the exported model differ from torch's on {one.device}: IoU {worst.mask_iou:.4f} where at "
-                f"least {SMALLEST_IOU} is allowed (slice of {rows} x {columns}, prompts: {worst.prompts})",
+                f"masks of the exported model differ from torch's on {one.device}: IoU {worst.mask_iou:.4f}, "
+                f"{worst.pixels_apart} pixels, where {SMALLEST_IOU} or one pixel is allowed (slice of "
+                f"{rows} x {columns}, prompts: {worst.prompts})",
                 "Use the model with --runtime torch",
             )

@@ -42,7 +42,7 @@ class Asking:
     block_cells: int | None = None
 
     def block_in(self, cells: int) -> int | None:
-        """Side of a block in an embedding with `cells` a side: the largest that fits into both.
+        """Side of a block in an embedding with `cells` a side: the greatest common divisor.
 
         >>> Asking(block_cells=8).block_in(96), Asking(block_cells=8).block_in(84), Asking().block_in(96)
         (8, 4, None)
@@ -103,11 +103,11 @@ class Layout:
 def focus_for(
     box_xyxy_px: ArrayLike | None, points_xy_px: ArrayLike | None, layout: Layout, block_cells: int | None
 ) -> Focus:
-    """What is looked at cell by cell for a prompt: whole blocks that hold its box and points and some cells round them.
+    """What is looked at cell by cell for a prompt: whole blocks that hold its box and points and two cells round them.
 
     Args:
-        box_xyxy_px: (4,) in the model frame; without a box nothing says how large the answer is, so that the whole
-            embedding is looked at.
+        box_xyxy_px: (4,) centres of its first and last pixels in the model frame; without a box nothing says how large
+            the answer is, so that the whole embedding is looked at.
         points_xy_px: (K, 2) in the model frame.
         layout: of the embedding.
         block_cells: side of a block, a divisor of the embedding's; None to look at all.
@@ -115,12 +115,12 @@ def focus_for(
     cells = layout.cells
     if box_xyxy_px is None or block_cells is None:
         return Focus(0, 0, cells, cells)
-    corners = np.asarray(box_xyxy_px, dtype=np.float64).reshape(2, 2) / layout.stride_px
-    points = np.reshape(() if points_xy_px is None else points_xy_px, (-1, 2)) / layout.stride_px
-    low = np.vstack([corners[:1] - _BESIDE_CELLS, points]).min(axis=0)
-    high = np.vstack([corners[1:] + _BESIDE_CELLS, points]).max(axis=0)
+    points = np.reshape(() if points_xy_px is None else points_xy_px, (-1, 2))
+    pixels = np.vstack([np.asarray(box_xyxy_px, dtype=np.float64).reshape(2, 2), points])
+    low = pixels.min(axis=0) / layout.stride_px - _BESIDE_CELLS
+    high = (pixels.max(axis=0) + 1) / layout.stride_px + _BESIDE_CELLS
     left, top = np.clip(np.floor(low / block_cells) * block_cells, 0, cells - block_cells).astype(int)
-    right, bottom = np.clip(np.ceil((high + 1e-9) / block_cells) * block_cells, block_cells, cells).astype(int)
+    right, bottom = np.clip(np.ceil(high / block_cells) * block_cells, block_cells, cells).astype(int)
     return Focus(int(top), int(left), int(bottom - top), int(right - left))
 
 

@@ -125,10 +125,10 @@ def ask(
     sparse, _ = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
     look = None if seen is None else _on_device(seen, image.cells.device)
     positions = positions_of(sam, side, side // blocks if blocks else None)
+    dense = sam.prompt_encoder.no_mask_embed.weight[None]
+    if mask_prompts is not None:
+        dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
     with arithmetic or nullcontext():
-        dense = sam.prompt_encoder.no_mask_embed.weight[None]
-        if mask_prompts is not None:
-            dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
         masked = side**2 if look is None else look.near.shape[1]
         parts, scores = predict_masks(sam.mask_decoder, seen_cells(image, positions, look), dense, sparse, masked)
         return planes_of(parts, side, side) if look is None else put_back(parts, look, side), scores

@@ -13,6 +13,8 @@ from msksam_cli.embeddings import Embedding
 from msksam_cli.network import Network
 
 SMALLEST_IOU = 0.999
+"""Of masks that are the same but for rounding, which can also turn over one pixel of a mask of any size."""
+
 SHAPES = ((384, 384), (256, 320), (320, 257), (512, 200), (31, 90), (1100, 900))
 """Square, lying, standing, narrow, tiny, larger than the input of any network but segment-anything's own."""
 
@@ -26,6 +28,7 @@ class Parity:
         prompts: "box", "points", "both" or "small box", of which an architecture may see the rest coarsely.
         mask_iou: smallest IoU of the four candidates' masks, 1 where both are empty.
         pixels_apart: most pixels that only one of a candidate's two masks has.
+        holds: whether each candidate's masks are the same but for rounding, see `SMALLEST_IOU`.
         logit_difference: largest, over the candidates' pixels.
         largest_logit: what that is to be held against.
         iou_prediction_difference: largest.
@@ -36,15 +39,11 @@ class Parity:
     prompts: str
     mask_iou: float
     pixels_apart: int
+    holds: bool
     logit_difference: float
     largest_logit: float
     iou_prediction_difference: float
     embedding_difference: float
-
-    @property
-    def holds(self) -> bool:
-        """Whether the masks are the same but for rounding: of a mask of under 1000 pixels it can turn one over."""
-        return self.mask_iou >= SMALLEST_IOU or self.pixels_apart <= 1
 
 
 def measure_parity(
@@ -97,12 +96,14 @@ def _below(distance: NDArray[np.float64], edge: float) -> NDArray[np.float64]:
 
 
 def _parity(kind: str, ours: MaskPrediction, theirs: MaskPrediction, embedding_difference: float) -> Parity:
-    ious = [_mask_iou(one > 0, other > 0) for one, other in zip(ours.logits, theirs.logits, strict=True)]
+    pairs = [(one > 0, other > 0) for one, other in zip(ours.logits, theirs.logits, strict=True)]
+    ious, apart = [_mask_iou(*pair) for pair in pairs], [int((one != other).sum()) for one, other in pairs]
     return Parity(
         slice_shape=(ours.logits.shape[1], ours.logits.shape[2]),
         prompts=kind,
         mask_iou=min(ious),
-        pixels_apart=int(((ours.logits > 0) != (theirs.logits > 0)).sum((1, 2)).max()),
+        pixels_apart=max(apart),
+        holds=all(iou >= SMALLEST_IOU or pixels <= 1 for iou, pixels in zip(ious, apart, strict=True)),
         logit_difference=float(np.abs(ours.logits - theirs.logits).max()),
         largest_logit=float(np.abs(ours.logits).max()),
         iou_prediction_difference=float(np.abs(ours.iou_predictions - theirs.iou_predictions).max()),

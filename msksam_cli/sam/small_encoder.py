@@ -4,7 +4,7 @@ A plain residual network runs down to a sixteenth of the input; its levels are t
 the 256 channels that segment-anything's mask decoder expects leave it. A quarter rather than a sixteenth, so that
 masks are as fine as the input: what segment-anything makes of 1024 px, a 64 × 64 embedding and 256 × 256 masks, is had
 from 256 px at a small part of the cost. Convolutions see no positions, so that any input side divisible by 16 can be
-used, and a window of an embedding is as good as an embedding.
+used.
 """
 
 from __future__ import annotations

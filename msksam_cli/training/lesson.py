@@ -43,7 +43,10 @@ class Lesson(nn.Module):
         embeddings = Planes.of(self._embeddings(batch), self._asking.block_in(layout.cells))  # B of them
         draw = torch.Generator(self.sam.device).manual_seed(batch.seed)
         alike: dict[int, list[int]] = {}
-        focuses = self._focuses(batch)
+        boxes, points = batch.boxes_xyxy.flatten(0, 1), batch.points_xy.flatten(0, 1)
+        focuses = self._focuses(
+            boxes if batch.use_box else None, points if batch.use_points else None, batch.masks.flatten(0, 1).shape[0]
+        )
         for number, focus in enumerate(focuses):
             alike.setdefault((focus.rows * focus.columns).bit_length(), []).append(number)
         losses = [
@@ -52,19 +55,14 @@ class Lesson(nn.Module):
         ]
         return torch.stack(losses).sum() / len(focuses)
 
-    def _focuses(self, batch: Batch) -> list[Focus]:
-        """What each of the B · P questions looks at closely."""
-        boxes, points = batch.boxes_xyxy.flatten(0, 1).numpy(), batch.points_xy.flatten(0, 1).numpy()
+    def _focuses(self, boxes: Tensor | None, points: Tensor | None, count: int) -> list[Focus]:
+        """What each of `count` questions with boxes (N, 4) and points (N, K, 2) looks at closely."""
         layout = layout_of(self.sam)
-        return [
-            focus_for(
-                boxes[number] if batch.use_box else None,
-                points[number] if batch.use_points else None,
-                layout,
-                self._asking.block_in(layout.cells),
-            )
-            for number in range(len(boxes))
-        ]
+        block_cells = self._asking.block_in(layout.cells)
+        if boxes is None:
+            return [focus_for(None, None, layout, block_cells)] * count
+        more = [None] * count if points is None else list(points.cpu().numpy())
+        return [focus_for(box, own, layout, block_cells) for box, own in zip(boxes.cpu().numpy(), more, strict=True)]
 
     def _loss(
         self, batch: Batch, embeddings: Planes, focuses: Sequence[Focus], numbers: Sequence[int], draw: torch.Generator
@@ -91,6 +89,7 @@ class Lesson(nn.Module):
                 )
                 points = xy if points is None else torch.cat([points, xy], dim=1)
                 labels = foreground if labels is None else torch.cat([labels, foreground], dim=1)
+                seen = seen_of(self._focuses(boxes, points, len(numbers)), layout, self._asking)
             logits, scores = ask(
                 self.sam,
                 image,

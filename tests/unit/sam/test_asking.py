@@ -33,12 +33,13 @@ embeddings = st.sampled_from([(96, 8), (96, 1), (84, 4), (32, 8), (8, 8), (90, 3
         ((0, 0, 10, 10), None, Focus(top=0, left=0, rows=8, columns=8)),
         ((340, 350, 380, 383), None, Focus(top=80, left=80, rows=16, columns=16)),
         ((0, 200, 383, 204), None, Focus(top=48, left=0, rows=8, columns=96)),
-        ((140, 140, 183.9, 180), None, Focus(top=32, left=32, rows=16, columns=16)),
-        ((140, 140, 184, 180), None, Focus(top=32, left=32, rows=16, columns=24)),
+        ((140, 140, 182.9, 180), None, Focus(top=32, left=32, rows=16, columns=16)),
+        ((140, 140, 183.5, 180), None, Focus(top=32, left=32, rows=16, columns=24)),
         ((-50, -9, 500, 400), None, WHOLE),
         ((340, 350, 380, 383), [(360, 360)], Focus(top=80, left=80, rows=16, columns=16)),
-        ((340, 350, 380, 383), [(128, 128)], Focus(top=32, left=32, rows=64, columns=64)),
-        ((340, 350, 380, 383), [(128, 128), (127, 200)], Focus(top=32, left=24, rows=64, columns=72)),
+        ((340, 350, 380, 383), [(136, 140)], Focus(top=32, left=32, rows=64, columns=64)),
+        ((340, 350, 380, 383), [(135, 140)], Focus(top=32, left=24, rows=64, columns=72)),
+        ((340, 350, 380, 383), [(140, 140), (104, 200)], Focus(top=32, left=24, rows=64, columns=72)),
         ((100, 160, 140, 180), [(383, 0)], Focus(top=0, left=16, rows=48, columns=80)),
         (None, [(200, 200)], WHOLE),
         (None, None, WHOLE),
@@ -72,11 +73,11 @@ def test_a_focus_is_made_of_whole_blocks_and_holds_the_box_its_points_and_the_ce
 
     def spans(first, last, *more):
         """Numbers of the cells along an axis that have to be looked at, of those there are."""
-        low, high = min([first / 4 - BESIDE_CELLS, *more]), max([last / 4 + BESIDE_CELLS, *more])
-        return range(max(int(np.floor(low)), 0), min(int(np.floor(high)), cells - 1) + 1)
+        low, high = min([first, *more]) / 4 - BESIDE_CELLS, (max([last, *more]) + 1) / 4 + BESIDE_CELLS
+        return range(max(int(np.floor(low)), 0), min(int(np.ceil(high)), cells))
 
-    for row in spans(box[1], box[3], *(y / 4 for _, y in points)):
-        for column in spans(box[0], box[2], *(x / 4 for x, _ in points)):
+    for row in spans(box[1], box[3], *(y for _, y in points)):
+        for column in spans(box[0], box[2], *(x for x, _ in points)):
             assert row * cells + column in held
 
 

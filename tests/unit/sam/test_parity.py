@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from msksam_cli.core.prompts import Box, MaskPrediction, Prompt
 from msksam_cli.sam.asking import Layout, focus_for
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.onnx_network import OnnxNetwork
-from msksam_cli.sam.parity import SHAPES, SMALLEST_IOU, Parity, measure_parity, parity_prompts, parity_slice
+from msksam_cli.sam.parity import SHAPES, SMALLEST_IOU, _parity, measure_parity, parity_prompts, parity_slice
 from msksam_cli.sam.runtime import Model
 
 
@@ -42,12 +43,26 @@ def _with_threshold(network: OnnxNetwork, threshold: float) -> OnnxNetwork:
 
 
 @pytest.mark.parametrize(
-    ("mask_px", "pixels_apart", "holds"),
-    [(100, 0, True), (100, 1, True), (100, 2, False), (5000, 5, True), (5000, 6, False), (1, 1, True)],
+    ("pixels", "apart", "holds"),
+    [
+        ([100, 100], [0, 0], True),
+        ([100, 100], [1, 0], True),
+        ([100, 100], [0, 2], False),
+        ([5000, 100], [5, 1], True),
+        ([5000, 100], [6, 0], False),
+        ([1, 1], [1, 1], True),
+    ],
 )
-def test_one_pixel_of_a_small_mask_is_let_pass_and_two_are_not(mask_px: int, pixels_apart: int, holds: bool) -> None:
-    iou = 1 - pixels_apart / mask_px
-    assert Parity((90, 90), "box", iou, pixels_apart, 1e-5, 3.0, 1e-5, 1e-6).holds == holds
+def test_one_pixel_of_a_mask_is_let_pass_and_more_only_of_large_ones(
+    pixels: list[int], apart: list[int], holds: bool
+) -> None:
+    logits = np.full((2, 2, 100, 100), -1.0, np.float32)
+    for ours, theirs, inside, differing in zip(*logits, pixels, apart, strict=True):
+        ours.flat[:inside] = theirs.flat[: inside - differing] = 1.0
+    answers = [MaskPrediction(one, np.zeros(2, np.float32), Prompt(1, 0, box=Box((0, 0, 9, 9)))) for one in logits]
+    found = _parity("box", answers[0], answers[1], 0.0)
+    assert (found.holds, found.pixels_apart) == (holds, max(apart))
+    assert found.mask_iou == pytest.approx(min(1 - one / of for one, of in zip(apart, pixels, strict=True)))
 
 
 class _Turned:

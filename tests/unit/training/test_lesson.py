@@ -130,7 +130,7 @@ def _unequal_batch(numbers):
 def test_boxes_of_all_sizes_together_teach_the_mean_of_what_each_teaches_alone():
     sam, taught = _network(), []
     lesson = Lesson(sam, asking=FOCUSED, bf16=False)
-    focuses = lesson._focuses(_unequal_batch(range(4)))
+    focuses = lesson._focuses(torch.tensor(UNEQUAL_BOXES), None, 4)
     assert [focus.rows * focus.columns for focus in focuses] == [64, 36, 48, 16]
     for asked in ([0, 1, 2, 3], [0], [1], [2], [3]):
         sam.zero_grad()
@@ -164,7 +164,7 @@ def test_gradients_reach_embeddings_near_a_box_cell_by_cell_and_far_from_it_bloc
     embeddings = torch.randn(1, 256, 8, 8, requires_grad=True)
     lesson = Lesson(sam, asking=FOCUSED, bf16=bf16)
     batch = _unequal_batch([1])
-    (focus,) = lesson._focuses(batch)
+    (focus,) = lesson._focuses(batch.boxes_xyxy[0], None, 1)
     assert (focus.top, focus.left, focus.rows, focus.columns) == (0, 0, 6, 6)
     lesson(replace(batch, images=torch.empty(0), embeddings=embeddings)).backward()
     blocks = embeddings.grad[0].unflatten(1, (4, 2)).unflatten(3, (4, 2)).transpose(2, 3)  # (C, 4, 4, 2, 2)
