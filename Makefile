@@ -44,6 +44,7 @@ bench: $(INSTALLED) ## Measure speed beside segment-anything's own loop (a quart
 	$(BIN)/python benchmarks/decode_speed.py --arch vit_b
 	test -d "$(STUDY)" || $(BIN)/msksam demo -o demo
 	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --other cartilage
+	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --slices 10,20
 
 robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared caches at full size (an hour and a half)
 	$(BIN)/python benchmarks/robustness/crafted_series.py
@@ -56,10 +57,10 @@ robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared cache
 	$(BIN)/python benchmarks/robustness/flipped_bits.py
 	$(BIN)/python benchmarks/robustness/output_grid.py
 
-cluster: $(INSTALLED) ## Workers beside one process, clusters that fail, and a cohort of sleeping cases (half an hour)
+cluster: $(INSTALLED) ## Workers beside one process, clusters that fail, and a cohort of sleeping cases (an hour)
 	$(BIN)/python benchmarks/cluster/engine.py tumours --cases 6 --empty 10000
 	$(BIN)/python benchmarks/cluster/failures.py
-	$(BIN)/python benchmarks/cluster/simulation.py
+	$(BIN)/python benchmarks/cluster/simulation.py --figure benchmarks/results/cluster.png
 
 figures: $(INSTALLED) ## Draw the pictures in assets/ again
 	$(BIN)/python benchmarks/figures.py

@@ -102,6 +102,8 @@ def middle(study: Path, count: int, folder: Path) -> Path:
     """A study of so many slices from the middle of another's first series."""
     volume, _ = read_series(scan_study(study).series[0])
     grid, axis = volume.grid, volume.grid.slice_axis
+    if count > grid.shape[axis]:
+        raise SystemExit(f"{count} slices are wanted of {grid.shape[axis]}")
     first = (grid.shape[axis] - count) // 2
     part = tuple(slice(first, first + count) if one == axis else slice(None) for one in range(3))
     affine = grid.affine.copy()
