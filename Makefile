@@ -42,6 +42,7 @@ bench: $(INSTALLED) ## Measure speed beside segment-anything's own loop (a quart
 	$(BIN)/python benchmarks/encode_speed.py --arch vit_b
 	$(BIN)/python benchmarks/encode_speed.py --arch msksam_small --slices 8
 	$(BIN)/python benchmarks/decode_speed.py --arch vit_b
+	$(BIN)/python benchmarks/decode_speed.py --arch msksam_small
 	test -d "$(STUDY)" || $(BIN)/msksam demo -o demo
 	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --other cartilage
 	$(BIN)/python benchmarks/main_job.py "$(STUDY)" --slices 10,20
