@@ -70,7 +70,9 @@ def test_graphs_that_give_other_masks_are_refused_and_leave_nothing(
 ) -> None:
     write = copies_of(small_export.folder)
     options = ExportOptions(str(other_checkpoint), tmp_path / "new" / "export")
-    with pytest.raises(ParityError, match=r"differ from torch's on cpu: IoU 0\.\d+, \d+ pixels, where 0\.999") as refused:
+    with pytest.raises(
+        ParityError, match=r"differ from torch's on cpu: IoU 0\.\d+, \d+ pixels, where 0\.999"
+    ) as refused:
         export_onnx(options, write=write)
     assert refused.value.exit_code == 1
     assert not (tmp_path / "new" / "export").exists()

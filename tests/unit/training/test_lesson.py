@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from msksam_cli.sam.asking import Asking
+from msksam_cli.sam.decode import ask
 from msksam_cli.sam.model import ARCHITECTURES, Architecture, build_sam, vit_encoder
+from msksam_cli.training import lesson as lesson_module
 from msksam_cli.training.dataset import Batch
 from msksam_cli.training.lesson import Lesson, correction_points
 
@@ -145,6 +147,24 @@ def test_boxes_of_all_sizes_together_teach_the_mean_of_what_each_teaches_alone()
         mean = torch.stack([one[name] for _, one in alone if name in one]).sum(0) / 4
         scale = mean.abs().max().item()
         torch.testing.assert_close(gradient, mean, rtol=1e-3, atol=1e-4 * scale + 1e-7, msg=name)
+
+
+def test_where_an_answer_is_corrected_is_looked_at_closely_from_then_on(monkeypatch):
+    looked_at = []
+
+    def spying_ask(*args, **kwargs):
+        looked_at.append(kwargs["seen"].near[0].tolist())
+        return ask(*args, **kwargs)
+
+    def far_right(found, truth, side_px, draw):
+        return torch.tensor([[[side_px - 1.0, 3.0]]]), torch.ones((1, 1), dtype=torch.int32)
+
+    monkeypatch.setattr(lesson_module, "ask", spying_ask)
+    monkeypatch.setattr(lesson_module, "correction_points", far_right)
+    Lesson(_network(), asking=FOCUSED, bf16=False, rounds=2)(_unequal_batch([3]))
+    first, second = looked_at
+    assert 7 not in first, "the last cell of the first row"
+    assert {*first, 7} <= set(second)
 
 
 def test_a_box_that_sees_all_is_asked_as_without_blocks_and_a_small_one_is_not():
