@@ -100,31 +100,29 @@ class Watched:
     Attributes:
         pid: of the process.
         held: (cases done, MB) at every look.
+        cpu_s: from the beginning to the last look.
     """
 
     pid: int
     held: list[tuple[float, float]] = field(default_factory=list)
+    cpu_s: float = 0.0
     _before_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self._before_s = self._cpu_s()
+        self._before_s = self._now_s()
 
     def look(self, done: int) -> None:
-        """Note how much memory it holds when so many cases are done."""
+        """Note what it holds and has taken when so many cases are done."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         self.held.append((done, pages * _PAGE / 1e6))
+        self.cpu_s = self._now_s() - self._before_s
 
     @property
     def peak_mb(self) -> float:
         """Most of its memory."""
         return max(mb for _, mb in self.held)
 
-    @property
-    def cpu_s(self) -> float:
-        """Since this was made."""
-        return self._cpu_s() - self._before_s
-
-    def _cpu_s(self) -> float:
+    def _now_s(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
