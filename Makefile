@@ -60,7 +60,7 @@ robustness: $(INSTALLED) ## Killed runs, full disks, hostile files, shared cache
 
 cluster: $(INSTALLED) ## Workers beside one process, clusters that fail, and a cohort of sleeping cases (an hour)
 	$(BIN)/python benchmarks/cluster/engine.py tumours --cases 6 --empty 10000
-	$(BIN)/python benchmarks/cluster/failures.py
+	$(BIN)/python benchmarks/cluster/failures.py --cases 150
 	$(BIN)/python benchmarks/cluster/simulation.py --figure benchmarks/results/cluster.png
 
 figures: $(INSTALLED) ## Draw the pictures in assets/ again
