@@ -5,7 +5,7 @@
 Random weights, one slice of 512 × 512 px, boxes of a tenth to a third of its side; both decode the same embedding to
 masks at the slice's own size, four a prompt here, three there. The two take turns in one process; medians over repeats.
 `pixels differ` counts mask pixels that fall on another side than in `predict`, over all prompts: rounding, but for the
-bundled model, whose decoder here sees blocks of cells away from a box and finds nothing there, as random weights do not.
+bundled model, whose decoder here sees blocks of cells away from a box and finds nothing there.
 """
 
 from __future__ import annotations
