@@ -19,9 +19,8 @@ from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, Asking, Focus, Layout, 
 from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.encode import is_on_cpu
 from msksam_cli.sam.frame import Frame
-from msksam_cli.sam.mask_decoder import planes_of, predict_masks
 from msksam_cli.sam.model import Sam, box_mask_prompt
-from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, put_back, seen_cells
+from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, masks_of
 from msksam_cli.sam.threads import map_over_cores
 
 GPU_CHUNK = 64
@@ -129,9 +128,7 @@ def ask(
     if mask_prompts is not None:
         dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
     with arithmetic or nullcontext():
-        masked = side**2 if look is None else look.near.shape[1]
-        parts, scores = predict_masks(sam.mask_decoder, seen_cells(image, positions, look), dense, sparse, masked)
-        return planes_of(parts, side, side) if look is None else put_back(parts, look, side), scores
+        return masks_of(sam.mask_decoder, image, positions, dense=dense, sparse=sparse, seen=look)
 
 
 def seen_of(focuses: Sequence[Focus], layout: Layout, asking: Asking) -> Seen | None:

@@ -20,7 +20,6 @@ from torch.onnx import ONNXProgram
 from msksam_cli.errors import UsageError
 from msksam_cli.sam.asking import EMBEDDING_CHANNELS, LOW_RES_PER_EMBEDDING, Asking, Focus, seen_by
 from msksam_cli.sam.decode import layout_of, positions_of
-from msksam_cli.sam.mask_decoder import planes_of, predict_masks
 from msksam_cli.sam.model import Sam
 from msksam_cli.sam.onnx_network import (
     DECODER_OUTPUTS,
@@ -31,7 +30,7 @@ from msksam_cli.sam.onnx_network import (
 )
 from msksam_cli.sam.quiet_exporter import quiet_exporter
 from msksam_cli.sam.runtime import Model
-from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, put_back, seen_cells
+from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, masks_of
 
 OPSETS = range(18, 24)
 LARGEST_INLINE_BYTES = 1_800_000_000
@@ -114,7 +113,7 @@ class DecoderGraph(nn.Module):
             far_blocks: (N, f) int64.
             log_counts: (N, n + f).
         """
-        prompts, cells = self.prompt_encoder, self.positions.shape[-1]
+        prompts = self.prompt_encoder
         kinds = torch.cat([prompts.not_a_point_embed.weight, *(kind.weight for kind in prompts.point_embeddings)])
         places = self._positions((point_coords + 0.5) / self.side_px)
         sparse = torch.where(point_labels[..., None] < 0, 0.0, places) + kinds[point_labels + 1]
@@ -127,10 +126,8 @@ class DecoderGraph(nn.Module):
             prompts.no_mask_embed.weight[None],
         )
         image = Planes.of(embeddings, self.block_cells)
-        found = seen_cells(image, Planes(self.positions, self.block_positions), look)
-        masked = cells * cells if look is None else look.near.shape[1]
-        parts, scores = predict_masks(self.mask_decoder, found, dense, sparse, masked)
-        return planes_of(parts, cells, cells) if look is None else put_back(parts, look, cells), scores
+        positions = Planes(self.positions, self.block_positions)
+        return masks_of(self.mask_decoder, image, positions, dense=dense, sparse=sparse, seen=look)
 
     def _positions(self, shares_xy: Tensor) -> Tensor:
         """Random Fourier features (…, 256) of places 0…1 across the embedding (Tancik et al., NeurIPS 2020)."""

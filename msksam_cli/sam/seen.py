@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, OUTSIDE_LOGIT
-from msksam_cli.sam.mask_decoder import Cells
+from msksam_cli.sam.mask_decoder import Cells, planes_of, predict_masks
 
 _LOW_RES_A_CELL = LOW_RES_PER_EMBEDDING**2
 
@@ -73,6 +73,25 @@ def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | N
     stacked = pieces.reshape(-1, 1, cells.shape[1] * LOW_RES_PER_EMBEDDING, LOW_RES_PER_EMBEDDING)
     dense: Tensor = prompt_encoder.mask_downscaling(stacked)  # (N, C, L, 1)
     return dense.squeeze(3).transpose(1, 2)
+
+
+def masks_of(
+    decoder: Any, image: Planes, positions: Planes, *, dense: Tensor, sparse: Tensor, seen: SeenCells | None
+) -> tuple[Tensor, Tensor]:
+    """Low-res logits (N, 4, 4h, 4h), far below 0 beyond the near cells, and IoU predictions (N, 4).
+
+    Args:
+        decoder: `segment_anything.modeling.MaskDecoder`.
+        image: the embeddings.
+        positions: of cells and blocks, the same for all.
+        dense: (N or 1, L or 1, C) embedded mask prompts.
+        sparse: (N, T, C) embedded points and boxes.
+        seen: which cells and blocks; None for every cell.
+    """
+    side = image.cells.shape[-1]
+    masked = side**2 if seen is None else seen.near.shape[1]
+    parts, scores = predict_masks(decoder, seen_cells(image, positions, seen), dense, sparse, masked)
+    return planes_of(parts, side, side) if seen is None else put_back(parts, seen, side), scores
 
 
 def put_back(parts: Tensor, seen: SeenCells, side: int) -> Tensor:
