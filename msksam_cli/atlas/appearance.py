@@ -20,10 +20,10 @@ from scipy import ndimage
 
 from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.evidence import normalised
-from msksam_cli.atlas.placed import WorkingProbabilities, spread
+from msksam_cli.atlas.placed import WorkingProbabilities, spread_boxed
 from msksam_cli.atlas.resampling import resample
 from msksam_cli.core.atlases import PlacedAtlas
-from msksam_cli.core.boxed import bounding_box, quantised
+from msksam_cli.core.boxed import Boxed, bounding_box, quantised
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
@@ -32,6 +32,7 @@ from msksam_cli.core.volume import Volume
 _BACKGROUND = "nothing"
 _CORTICAL_GROUPS = ("bone", "vertebra")
 _RIM_BLUR_MM = 1.5
+_SIGMAS = 4.0
 _LEAST_MEMBERSHIP = 1e-4
 _SURE_SHARE = 0.5
 _COARSE_MM = 2.5
@@ -67,12 +68,12 @@ class _Part:
     Attributes:
         index: label value of the tissue.
         look: name of what it shares its intensities with.
-        prior: probability on the placement's own grid.
+        prior: probability on the grid memberships are computed on.
     """
 
     index: int
     look: str
-    prior: NDArray[np.float32]
+    prior: Boxed
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ def sharpen_placement(placed: PlacedAtlas, volume: Volume, rules: SharpeningRule
     fine = _fine_grid(volume.grid, rules)
     image = resample(normalised(volume.intensities, volume.window), volume.grid, fine)
     levels = grey_levels(image, rules.bins)
-    parts = _parts(placed, placed.probabilities, rules)
+    parts = _parts(placed, placed.probabilities, fine.shape, rules)
     learnt = _learnt(_sample(parts, levels, fine.spacing_mm, rules), rules)
     return replace(placed, probabilities=_memberships(parts, levels, learnt, (fine, volume.grid)))
 
@@ -152,20 +153,34 @@ def _fine_grid(grid: Grid, rules: SharpeningRules) -> Grid:
     return Grid((int(shape[0]), int(shape[1]), int(shape[2])), affine)
 
 
-def _parts(placed: PlacedAtlas, probabilities: WorkingProbabilities, rules: SharpeningRules) -> list[_Part]:
+def _parts(
+    placed: PlacedAtlas, probabilities: WorkingProbabilities, shape: tuple[int, int, int], rules: SharpeningRules
+) -> list[_Part]:
     """Every tissue's prior, as wide as the placement is uncertain, bones split into marrow and rim."""
     spacing_mm = probabilities.work.spacing_mm
-    sigma = [rules.blur_mm / step for step in spacing_mm]
 
     def parts_of(tissue: Tissue) -> list[_Part]:
-        prior = ndimage.gaussian_filter(probabilities.on_work(tissue.index), sigma)
+        prior = _widened(probabilities.on_work(tissue.index), [rules.blur_mm / step for step in spacing_mm])
         look = tissue.group or tissue.name
         if tissue.group not in _CORTICAL_GROUPS:
-            return [_Part(tissue.index, look, prior)]
-        rim = _rim(prior, spacing_mm, rules.rim_mm)
-        return [_Part(tissue.index, look, prior * (1 - rim)), _Part(tissue.index, f"{look} rim", prior * rim)]
+            return [_Part(tissue.index, look, spread_boxed(prior, shape))]
+        rim = prior * _rim(prior, spacing_mm, rules.rim_mm)
+        marrow = spread_boxed(prior - rim, shape)
+        return [_Part(tissue.index, look, marrow), _Part(tissue.index, f"{look} rim", spread_boxed(rim, shape))]
 
     return list(chain.from_iterable(spread_over_cores(parts_of, tuple(placed.tissues), few_cores())))
+
+
+def _widened(prior: NDArray[np.float32], sigma: Sequence[float]) -> NDArray[np.float32]:
+    """A prior smoothed by a Gaussian of so many voxels along each axis."""
+    box = bounding_box(prior)
+    if box is None:
+        return prior
+    reach = [int(_SIGMAS * one + 0.5) for one in sigma]
+    near = tuple(slice(max(part.start - by, 0), part.stop + by) for part, by in zip(box, reach, strict=True))
+    widened = np.zeros_like(prior)
+    widened[near] = ndimage.gaussian_filter(prior[near], sigma, truncate=_SIGMAS)
+    return widened
 
 
 def _rim(prior: NDArray[np.float32], spacing_mm: tuple[float, float, float], depth_mm: float) -> NDArray[np.float32]:
@@ -186,18 +201,15 @@ def _sample(
     rules: SharpeningRules,
 ) -> _Sample:
     """Voxels near the atlas's tissues, every other one along axes that are fine."""
-    steps = [
-        2 if 2 * spacing < _COARSE_MM and n > 1 else 1 for spacing, n in zip(spacing_mm, levels.shape, strict=True)
-    ]
-    thinned = tuple(slice(None, None, step) for step in steps)
-    rows = [spread(part.prior, levels.shape)[thinned] for part in parts]
+    i, j, k = (2 if 2 * mm < _COARSE_MM and n > 1 else 1 for mm, n in zip(spacing_mm, levels.shape, strict=True))
+    rows = [part.prior.thinned((i, j, k)) for part in parts]
     total = np.sum(rows, axis=0)
-    reach = [2 * round(rules.near_mm / (step * mm)) + 1 for step, mm in zip(steps, spacing_mm, strict=True)]
+    reach = [2 * round(rules.near_mm / (step * mm)) + 1 for step, mm in zip((i, j, k), spacing_mm, strict=True)]
     near = ndimage.maximum_filter(total > 0.5, reach)
     rows.append(np.clip(1.0 - total, 0.0, 1.0))
     members = np.stack([np.maximum(row[near], _LEAST_MEMBERSHIP) for row in rows])
     names = (*(part.look for part in parts), _BACKGROUND)
-    return _Sample(levels[thinned][near], members / members.sum(axis=0), names)
+    return _Sample(levels[::i, ::j, ::k][near], members / members.sum(axis=0), names)
 
 
 def _learnt(sample: _Sample, rules: SharpeningRules) -> dict[str, NDArray[np.float32]]:
@@ -229,17 +241,25 @@ def _memberships(
     learnt: Mapping[str, NDArray[np.float32]],
     grids: tuple[Grid, Grid],
 ) -> WorkingProbabilities:
-    """Bayes' rule at every voxel, part by part so that only sums are held at once."""
-    claimed = np.zeros(levels.shape, dtype=np.float32)
-    total = np.zeros(levels.shape, dtype=np.float32)
-    for part in parts:
-        wide = spread(part.prior, levels.shape)
-        claimed += wide
-        total += wide * learnt[part.look][levels]
+    """Bayes' rule at every voxel, each part where it may be."""
+
+    def likely_of(part: _Part) -> Boxed:
+        return replace(part.prior, part=part.prior.part * learnt[part.look][levels[part.prior.box]])
+
+    likely = spread_over_cores(likely_of, parts, few_cores())
+    claimed, total = (np.zeros(levels.shape, dtype=np.float32) for _ in range(2))
+    for part, own in zip(parts, likely, strict=True):
+        claimed[own.box] += part.prior.part
+        total[own.box] += own.part
     total += np.maximum(1.0 - claimed, _LEAST_MEMBERSHIP) * learnt[_BACKGROUND][levels]
-    values: dict[int, NDArray[np.uint8]] = {}
-    for index in dict.fromkeys(part.index for part in parts):
-        own = [part for part in parts if part.index == index]
-        likely = sum(spread(part.prior, levels.shape) * learnt[part.look][levels] for part in own)
-        values[index] = quantised(np.asarray(likely / total, dtype=np.float32))
+
+    def membership_of(index: int) -> NDArray[np.uint8]:
+        member = np.zeros(levels.shape, dtype=np.float32)
+        for part, own in zip(parts, likely, strict=True):
+            if part.index == index:
+                member[own.box] += own.part / total[own.box]
+        return quantised(member)
+
+    indices = list(dict.fromkeys(part.index for part in parts))
+    values = dict(zip(indices, spread_over_cores(membership_of, indices, few_cores()), strict=True))
     return WorkingProbabilities(*grids, values)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.atlas.resampling import interpolated_along
 from msksam_cli.core.boxed import Boxed, bounding_box, quantised
 from msksam_cli.core.geometry import Grid
 
@@ -80,40 +81,36 @@ def nearest_places(before: int, after: int) -> NDArray[np.intp]:
     return np.minimum(places, before - 1)
 
 
-def spread(values: NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Values on one grid, linearly interpolated on another that shares its axes and outer edges.
+def spread(values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Values on one grid, or a mask as 0 and 1, linearly interpolated on another that shares its axes and outer edges.
 
     Where the other grid reaches half a voxel further, the outermost value is repeated.
 
     >>> spread(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 1, 4)).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    return values if values.shape == shape else np.asarray(spread_boxed(values, shape).whole(), dtype=np.float32)
+    return np.asarray(values if values.shape == shape else spread_boxed(values, shape).whole(), dtype=np.float32)
 
 
-def spread_boxed(values: NDArray[np.float32], shape: tuple[int, int, int]) -> Boxed:
+def spread_boxed(values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, int, int]) -> Boxed:
     """What `spread` gives, without the voxels round it that are 0."""
     nothing = Boxed(shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype=np.float32))
     box = bounding_box(values)
     if box is None or values.shape == shape:
         return Boxed.of(values) if box else nothing
-    target_box, indices, fractions = [], [], []
+    target_box: list[slice] = []
+    places = []
     for axis in range(3):
         position = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
-        clipped = np.clip(position, 0, values.shape[axis] - 1)
-        used = np.flatnonzero((clipped > box[axis].start - 1) & (clipped < box[axis].stop))
+        position = np.clip(position, 0, values.shape[axis] - 1)
+        used = np.flatnonzero((position > box[axis].start - 1) & (position < box[axis].stop))
         if used.size == 0:  # the other grid is coarser and steps over what there is
             return nothing
         target_box.append(slice(int(used[0]), int(used[-1]) + 1))
-        floor = np.minimum(clipped[used].astype(int), max(values.shape[axis] - 2, 0))
-        indices.append(floor)
-        fractions.append((clipped[used] - floor).astype(np.float32))
-    first = [int(places[0]) for places in indices]
-    part = values[tuple(slice(low, int(places[-1]) + 2) for low, places in zip(first, indices, strict=True))]
+        places.append(position[used])
+    first = [int(along[0]) for along in places]
+    part = values[tuple(slice(low, int(along[-1]) + 2) for low, along in zip(first, places, strict=True))]
+    part = np.asarray(part, dtype=np.float32)
     for axis in sorted(range(3), key=lambda a: shape[a] / values.shape[a]):
-        below = indices[axis] - first[axis]
-        low = np.take(part, below, axis=axis)
-        high = np.take(part, np.minimum(below + 1, part.shape[axis] - 1), axis=axis)
-        weight = fractions[axis].reshape([-1 if a == axis else 1 for a in range(3)])
-        part = low + weight * (high - low)
+        part = interpolated_along(part, axis, places[axis] - first[axis])
     return Boxed(shape, (target_box[0], target_box[1], target_box[2]), part)

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import FloatArray, Grid
 
 IDENTITY: FloatArray = np.eye(4)
 
+Array = NDArray[np.float32]
+
+_COARSER = 1.25  # steps above which voxels are averaged
+_PARALLEL = 1e-9  # voxels
+_SLABS = 8
+
 
 def resample(
-    values: NDArray[np.float32],
+    values: Array,
     source: Grid,
     target: Grid,
     target_to_source_mm: FloatArray = IDENTITY,
     outside: float = 0.0,
-) -> NDArray[np.float32]:
+) -> Array:
     """Values of `source` seen on `target` by trilinear interpolation, averaged first where the target is coarser.
 
     Args:
@@ -29,10 +38,14 @@ def resample(
     """
     matrix = np.linalg.inv(source.affine) @ target_to_source_mm @ target.affine
     steps = np.abs(matrix[:3, :3]).max(axis=1)
-    sigma = np.where(steps > 1.25, 0.5 * np.sqrt(np.maximum(steps**2 - 1.0, 0.0)), 0.0)
+    sigma = np.where(steps > _COARSER, 0.5 * np.sqrt(np.maximum(steps**2 - 1.0, 0.0)), 0.0)
+    values = np.asarray(values, dtype=np.float32)
+    if np.allclose(matrix[:3, :3], np.diag(np.diag(matrix[:3, :3])), rtol=0.0, atol=_PARALLEL):
+        places = [np.arange(n) * matrix[axis, axis] + matrix[axis, 3] for axis, n in enumerate(target.shape)]
+        return _along_axes(values, places, sigma, outside)
     smooth = ndimage.gaussian_filter(values, sigma, mode="nearest") if sigma.any() else values
     result = ndimage.affine_transform(
-        np.asarray(smooth, dtype=np.float32),
+        smooth,
         matrix[:3, :3],
         matrix[:3, 3],
         output_shape=target.shape,
@@ -41,6 +54,49 @@ def resample(
         cval=outside,
     )
     return np.asarray(result, dtype=np.float32)
+
+
+def interpolated_along(values: Array, axis: int, places: FloatArray) -> Array:
+    """Values linearly interpolated at voxel coordinates (n,) along one axis; the outermost are repeated.
+
+    >>> interpolated_along(np.array([[[0.0, 2.0]]], dtype=np.float32), 2, np.array([-1.0, 0.25, 3.0])).tolist()
+    [[[0.0, 0.5, 2.0]]]
+    """
+    last = values.shape[axis] - 1
+    inside = np.clip(places, 0, last)
+    low = np.minimum(inside.astype(np.intp), max(last - 1, 0))
+    weight = (inside - low).astype(np.float32).reshape([-1 if one == axis else 1 for one in range(values.ndim)])
+    below = np.take(values, low, axis)
+    result: Array = np.take(values, np.minimum(low + 1, last), axis)
+    result -= below
+    result *= weight
+    result += below
+    return result
+
+
+def _along_axes(values: Array, places: Sequence[FloatArray], sigma: FloatArray, outside: float) -> Array:
+    """`resample` between grids whose axes are parallel, one axis after the other, so that few voxels are averaged.
+
+    Args:
+        values: (I, J, K).
+        places: of each axis, the voxel coordinates wanted.
+        sigma: (3,) standard deviations in voxels of what is averaged first.
+        outside: value beyond the outermost voxel centres.
+    """
+    if values.flags.f_contiguous:
+        return np.ascontiguousarray(_along_axes(values.T, places[::-1], sigma[::-1], outside).T)
+
+    def along(part: Array, axis: int) -> Array:
+        if sigma[axis]:
+            part = ndimage.gaussian_filter1d(part, sigma[axis], axis, mode="nearest")
+        return interpolated_along(part, axis, places[axis])
+
+    slabs = np.array_split(values, min(_SLABS, len(values)))
+    result = along(np.concatenate(spread_over_cores(lambda slab: along(along(slab, 1), 2), slabs, few_cores())), 0)
+    for axis, wanted in enumerate(places):
+        beyond = (wanted < -_PARALLEL) | (wanted > values.shape[axis] - 1 + _PARALLEL)
+        result[(slice(None),) * axis + (beyond,)] = outside
+    return result
 
 
 def world_aligned_grid(corners_mm: FloatArray, spacing_mm: float, margin_mm: float = 0.0) -> Grid:

@@ -49,6 +49,23 @@ class Boxed:
             plane[self.box[rows], self.box[columns]] = take_slice(self.part, slice_axis, index - along.start)
         return plane
 
+    def thinned(self, steps: tuple[int, int, int]) -> NDArray[np.float32]:
+        """The whole array at every so many voxels along each axis, from the first on.
+
+        >>> Boxed.of(np.array([[[0, 7, 8, 9, 0]]])).thinned((1, 1, 2)).tolist()
+        [[[0, 8, 0]]]
+        """
+        values = np.zeros([-(-size // step) for size, step in zip(self.shape, steps, strict=True)], self.part.dtype)
+        first = [-(-along.start // step) for along, step in zip(self.box, steps, strict=True)]
+        part = self.part[
+            tuple(
+                slice(one * step - along.start, None, step)
+                for one, step, along in zip(first, steps, self.box, strict=True)
+            )
+        ]
+        values[tuple(slice(one, one + size) for one, size in zip(first, part.shape, strict=True))] = part
+        return values
+
     def quantised(self) -> Boxed:
         """The same with 8 bits, see `quantised`."""
         return replace(self, part=quantised(self.part))

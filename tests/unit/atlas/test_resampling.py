@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
 from msksam_cli.atlas.resampling import coverage, mirror_about_x, resample, world_aligned_grid
 from msksam_cli.core.geometry import Grid
@@ -58,3 +60,26 @@ def test_a_world_aligned_grid_spans_its_corners_and_margin() -> None:
     assert (ends[0] <= corners[0] - 1 + 1e-9).all()
     assert (ends[1] >= corners[1] + 1 - 1e-9).all()
     assert grid.orientation == "RAS"
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize(
+    ("shape", "step", "start"),
+    [((10, 11, 12), (4.0, -2.5, 1.5), (0.3, 28.0, -2.0)), ((90, 20, 30), (0.4, 1.0, 0.7), (0, 0, -3)),
+     ((40, 30, 20), (1, 1, 1), (0, 0, 0)), ((1, 3, 1), (9, 9, 9), (3, 1, 4))],
+)  # fmt: skip
+def test_parallel_grids_are_seen_as_by_a_gaussian_and_trilinear_interpolation(
+    order: str, shape: tuple[int, int, int], step: tuple[float, ...], start: tuple[float, ...]
+) -> None:
+    values = np.asarray(np.random.default_rng(0).normal(size=(40, 30, 20)), np.float32, order=order)
+    source = _oblique((40, 30, 20))
+    affine = source.affine @ np.vstack([np.column_stack([np.diag(step), start]), [0, 0, 0, 1]])
+    wide = np.abs(step) > 1.25
+    sigma = np.where(wide, 0.5 * np.sqrt(np.maximum(np.square(step) - 1.0, 0)), 0)
+    wanted = ndimage.affine_transform(
+        ndimage.gaussian_filter(values, sigma, mode="nearest"),
+        np.diag(step), start, shape, order=1, mode="constant", cval=-7.0,
+    )  # fmt: skip
+    seen = resample(values, source, Grid(shape, affine), outside=-7.0)
+    assert seen.flags.c_contiguous
+    np.testing.assert_allclose(seen, wanted, atol=1e-5)
