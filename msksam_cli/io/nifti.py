@@ -7,6 +7,7 @@ the header fields of the image they lie on.
 from __future__ import annotations
 
 import gzip
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,14 @@ from msksam_cli.io.nifti_header import (
 __all__ = [
     "NiftiForm",
     "form_from_grid",
+    "packed_volume",
     "read_header",
     "read_label_map",
     "read_labels",
     "read_map",
     "read_volume",
     "write_label_map",
+    "write_packed",
     "write_volume",
 ]
 
@@ -122,7 +125,8 @@ def write_label_map(path: Path, label_map: LabelMap, form: NiftiForm) -> None:
         EnvironmentFault: the disk is full or the folder cannot be written.
         GridMismatchError: the form places the voxels elsewhere than their grid; nothing is written.
     """
-    _write(path, np.asarray(label_map.values), label_map.grid, form, _LABEL_COMPRESSION)
+    content = _content(np.asarray(label_map.values), form)
+    write_packed(path, _packed(content, _LABEL_COMPRESSION) if _is_packed(path) else content, label_map.grid, form)
 
 
 def write_volume(path: Path, volume: Volume, form: NiftiForm) -> None:
@@ -132,7 +136,25 @@ def write_volume(path: Path, volume: Volume, form: NiftiForm) -> None:
         EnvironmentFault: the disk is full or the folder cannot be written.
         GridMismatchError: the form places the voxels elsewhere than their grid; nothing is written.
     """
-    _write(path, _smallest_exact(np.asarray(volume.intensities)), volume.grid, form, _VOLUME_COMPRESSION)
+    content = packed_volume(volume, form) if _is_packed(path) else _volume_content(volume, form)
+    write_packed(path, content, volume.grid, form)
+
+
+def packed_volume(volume: Volume, form: NiftiForm) -> bytes:
+    """What `write_volume` writes as `.nii.gz`."""
+    return _packed(_volume_content(volume, form), _VOLUME_COMPRESSION)
+
+
+def write_packed(path: Path, content: bytes, grid: Grid, form: NiftiForm) -> None:
+    """Write a NIfTI file's bytes, and read the geometry back before the file gets its name.
+
+    Raises:
+        EnvironmentFault: the disk is full or the folder cannot be written.
+        GridMismatchError: the form places the voxels elsewhere than their grid; nothing is written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+        check_written(temporary, grid, form)
 
 
 def _read_values(path: Path, opened: NiftiHeader) -> NDArray[Any]:
@@ -169,8 +191,12 @@ def _smallest_exact(intensities: NDArray[np.float32]) -> NDArray[Any]:
     return intensities
 
 
-def _write(path: Path, voxels: NDArray[Any], grid: Grid, form: NiftiForm, compression: int) -> None:
-    """Write, and read the geometry back before the file gets its name."""
+def _volume_content(volume: Volume, form: NiftiForm) -> bytes:
+    return _content(_smallest_exact(np.asarray(volume.intensities)), form)
+
+
+def _content(voxels: NDArray[Any], form: NiftiForm) -> bytes:
+    """Header and voxels of an uncompressed file."""
     header = nibabel.Nifti1Header() if form.version == 1 else nibabel.Nifti2Header()
     header.set_data_shape(voxels.shape)
     header.set_data_dtype(voxels.dtype)
@@ -180,13 +206,15 @@ def _write(path: Path, voxels: NDArray[Any], grid: Grid, form: NiftiForm, compre
     header.set_slope_inter(1, 0)
     header["vox_offset"] = len(header.binaryblock) + len(_NO_EXTENSION)
     little_endian = voxels.astype(voxels.dtype.newbyteorder("<"), copy=False)
-    content = header.binaryblock + _NO_EXTENSION + little_endian.tobytes(order="F")
+    return bytes(header.binaryblock + _NO_EXTENSION + little_endian.tobytes(order="F"))
 
-    with atomic_path(path) as temporary:
-        with temporary.open("wb") as stream:
-            if not path.name.endswith(".gz"):
-                stream.write(content)
-            else:
-                with gzip.GzipFile("", "wb", compression, stream, mtime=0) as compressed:
-                    compressed.write(content)
-        check_written(temporary, grid, form)
+
+def _is_packed(path: Path) -> bool:
+    return path.name.endswith(".gz")
+
+
+def _packed(content: bytes, compression: int) -> bytes:
+    stream = io.BytesIO()
+    with gzip.GzipFile("", "wb", compression, stream, mtime=0) as compressed:
+        compressed.write(content)
+    return stream.getvalue()

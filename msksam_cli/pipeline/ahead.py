@@ -18,8 +18,9 @@ from msksam_cli.core.tissues import TissueTable
 from msksam_cli.errors import EnvironmentFault
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
-from msksam_cli.pipeline.case_work import CaseItem, Job, OpenCase, case_inputs, earlier, open_case, shared_job
+from msksam_cli.pipeline.case_work import Job, OpenCase, case_inputs, earlier, open_case, shared_job
 from msksam_cli.pipeline.prompt_source import given_prompts
+from msksam_cli.pipeline.reading import CaseItem
 from msksam_cli.pipeline.segment_case import SLICES_AT_ONCE_ON_GPU, Tally, embed
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
@@ -114,7 +115,7 @@ def _opened(item: CaseItem, job: Job, work_setup_sha256: str) -> OpenCase | None
     """The case with its voxels and its atlas, None when it is done."""
     if earlier(item, job, work_setup_sha256, case_inputs(item, job)):
         return None
-    return open_case(item.series, job, Tally())
+    return open_case(item, job, Tally())
 
 
 def _slices(case: OpenCase, job: Job) -> set[int]:

@@ -11,7 +11,7 @@ from msksam_cli.core.series import Series
 from msksam_cli.core.volume import Volume
 from msksam_cli.io.atomic import write_atomic
 from msksam_cli.io.figures import write_overlay
-from msksam_cli.io.nifti import NiftiForm, write_label_map, write_volume
+from msksam_cli.io.nifti import NiftiForm, write_label_map, write_packed
 from msksam_cli.io.prompt_files import write_prompts
 from msksam_cli.io.thickness_figure import Surface, thickness_png
 from msksam_cli.io.weights import file_sha256
@@ -25,7 +25,7 @@ from msksam_cli.pipeline.segment_case import Segmentation, Setup
 
 @dataclass(frozen=True, eq=False)
 class CaseFiles:
-    """What is written of a case."""
+    """What is written of a case; `image` is the packed volume, None where a run keeps none."""
 
     series: Series
     volume: Volume
@@ -34,6 +34,7 @@ class CaseFiles:
     choice: AtlasChoice | None
     on_map: CaseMap
     surfaces: tuple[Surface, ...]
+    image: bytes | None
 
 
 def write_case_files(case: CaseFiles, folder: Path, setup: Setup, prompted_by: str) -> dict[str, str]:
@@ -61,8 +62,9 @@ def write_case_files(case: CaseFiles, folder: Path, setup: Setup, prompted_by: s
     labels, prompts, figure, image, thickness = _names(name)
     grid = case.volume.grid
     writers: dict[str, Callable[[Path], object]] = {}
-    if case.series.kind == "dicom":
-        writers[image] = lambda path: write_volume(path, case.volume, case.form)
+    if case.image is not None:
+        content = case.image
+        writers[image] = lambda path: write_packed(path, content, grid, case.form)
     writers |= {
         labels: lambda path: write_label_map(path, done.labels, case.form),
         prompts: lambda path: write_prompts(

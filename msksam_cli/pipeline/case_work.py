@@ -19,39 +19,20 @@ from msksam_cli.io.nifti import NiftiForm
 from msksam_cli.io.privacy import install_privacy_filter
 from msksam_cli.io.resources import cache_folder
 from msksam_cli.io.result_store import ResultStore
-from msksam_cli.io.study import read_series
 from msksam_cli.measure.expected_dice import QualityModel
 from msksam_cli.pipeline.atlas_choice import AtlasChoice
 from msksam_cli.pipeline.case_files import CaseFiles, every_file, write_case_files
 from msksam_cli.pipeline.environment import package_versions
 from msksam_cli.pipeline.fusion_weights import fusion_rules
 from msksam_cli.pipeline.kept import Kept
-from msksam_cli.pipeline.maps import MapSource
 from msksam_cli.pipeline.measured_case import measured_case, refuse_doubts
 from msksam_cli.pipeline.networks import load_network, network_for
 from msksam_cli.pipeline.prompt_source import PromptSource, case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.quality import quality_model
+from msksam_cli.pipeline.reading import CaseItem
 from msksam_cli.pipeline.run_record import CaseRecord, forget_case, is_done, read_record, setup_sha256, write_record
 from msksam_cli.pipeline.segment_case import Segmentation, Setup, Tally, segment_with_atlas, segment_with_prompts
 from msksam_cli.pipeline.segment_options import SegmentOptions
-
-
-@dataclass(frozen=True, eq=False)
-class CaseItem:
-    """What there is to know about a case before its voxels are read.
-
-    Attributes:
-        series: to be segmented.
-        maps: where its quantitative map comes from.
-    """
-
-    series: Series
-    maps: MapSource
-
-    @property
-    def case(self) -> str:
-        """Its name."""
-        return self.series.case
 
 
 @dataclass(frozen=True)
@@ -232,7 +213,7 @@ class OpenCase:
     kept: Kept
 
 
-def open_case(series: Series, job: Job, tally: Tally) -> OpenCase:
+def open_case(item: CaseItem, job: Job, tally: Tally) -> OpenCase:
     """Read a case and choose its atlas.
 
     Raises:
@@ -240,16 +221,16 @@ def open_case(series: Series, job: Job, tally: Tally) -> OpenCase:
         AtlasError: no atlas may serve it.
     """
     with tally.timed("read"):
-        volume, form = read_series(series)
+        volume, form = item.read()
     with tally.timed("choose"):
         kept = Kept.of(volume, job.setup.results)
         choice = job.source.shelf.choose(volume, kept) if job.source.shelf else None
-    return OpenCase(series, volume, form, choice, kept)
+    return OpenCase(item.series, volume, form, choice, kept)
 
 
 def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
     before = Tally()
-    case = open_case(item.series, job, before)
+    case = open_case(item, job, before)
     series, volume, choice = case.series, case.volume, case.choice
     job = job.for_case(volume, choice)
     segmentation = _segmentation(case, job)
@@ -262,7 +243,8 @@ def _segment_series(item: CaseItem, inputs: str, job: Job) -> CaseRecord:
         if job.options.strict:
             refuse_doubts(found.flags)
     with tally.timed("write"):
-        written = CaseFiles(series, volume, case.form, segmentation, choice, on_map, found.surfaces)
+        image = item.image(volume, case.form) if item.keeps_image else None
+        written = CaseFiles(series, volume, case.form, segmentation, choice, on_map, found.surfaces, image)
         outputs = write_case_files(written, job.folder, job.setup, job.options.prompts.partition(":")[0])
     return CaseRecord(
         case=series.case,

@@ -6,8 +6,8 @@ scan → (per case, here or on a cluster) read → place → ask → encode → 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from msksam_cli.io.atomic import clean_temporaries
 from msksam_cli.pipeline.ahead import CacheMark, EncodeAhead, PlaceAhead
 from msksam_cli.pipeline.case_files import every_file
 from msksam_cli.pipeline.case_work import (
-    CaseItem,
     CaseWork,
     Failed,
     JobFacts,
@@ -35,10 +34,11 @@ from msksam_cli.pipeline.executors import ExecutorOptions, open_executor
 from msksam_cli.pipeline.maps import case_maps, map_source, timed_series
 from msksam_cli.pipeline.progress import Board
 from msksam_cli.pipeline.prompt_source import PromptSource, prompt_source
+from msksam_cli.pipeline.reading import CaseItem, read_ahead
 from msksam_cli.pipeline.report import write_report
 from msksam_cli.pipeline.review import chosen_cases
 from msksam_cli.pipeline.run_exports import check_exports, write_exports
-from msksam_cli.pipeline.run_record import forget_case, read_records
+from msksam_cli.pipeline.run_record import forget_case, read_record, read_records
 from msksam_cli.pipeline.scan import ScanOptions, nothing_usable, run_scan
 from msksam_cli.pipeline.segment_options import SegmentOptions
 from msksam_cli.pipeline.segment_run import SegmentRun, write_run
@@ -79,15 +79,17 @@ def run_segment(options: SegmentOptions, where: ExecutorOptions | None = None, t
     folder = options.output_folder
     board = Board(folder, source.tissues, options.shard)
     with ExitStack() as stack:
-        with open_executor(where) as executor:
+        with open_executor(where) as executor, _begun(items, options, where) as ready:
             try:
                 work, facts = _agreed(executor, options, source)
                 only = {one.case for one in cases} if options.only else None
                 _prepare_folder(folder, facts.setup_sha256, options.overwrite, only)
                 stack.enter_context(board.open(len(items)))
-                outcomes = _outcomes(executor, work, items, board, tell)
+                results = executor.run(work, ready)
+                found = _outcomes(results, len(items), executor, board, tell)
             finally:
                 _let_go(executor)
+        outcomes = tuple(found[item.case] for item in items)
         board.settle()
         done = {outcome.case for outcome in outcomes if isinstance(outcome, Segmented)}
         missing = write_exports(folder, options, [one for one in cases if one.case in done], source.tissues)
@@ -107,18 +109,30 @@ def _let_go(executor: Executor) -> None:
 
 
 def _outcomes(
-    executor: Executor, work: Work[CaseItem, SeriesOutcome], items: Sequence[CaseItem], board: Board, tell: Tell | None
-) -> tuple[SeriesOutcome, ...]:
-    """What became of every case, in the order of the cases; tables and progress follow as they are done."""
+    results: Iterable[tuple[CaseItem, SeriesOutcome | Lost]],
+    count: int,
+    executor: Executor,
+    board: Board,
+    tell: Tell | None,
+) -> dict[str, SeriesOutcome]:
+    """Case → what became of it; tables and progress follow as cases are done."""
     found: dict[str, SeriesOutcome] = {}
-    results = executor.run(work, items)
-    for item, result in tqdm(results, "cases", len(items), unit="case", disable=True if tell else None):
+    for item, result in tqdm(results, "cases", count, unit="case", disable=True if tell else None):
         outcome = Failed(item.case, result.reason) if isinstance(result, Lost) else result
         found[item.case] = outcome
         board.note(outcome, executor.workers())
         if tell:
             tell(board.event(outcome))
-    return tuple(found[item.case] for item in items)
+    return found
+
+
+def _begun(
+    items: Sequence[CaseItem], options: SegmentOptions, where: ExecutorOptions
+) -> AbstractContextManager[Iterable[CaseItem]]:
+    """The cases, read ahead where this process works on them, but for those that look done."""
+    if not where.is_local:
+        return nullcontext(items)
+    return read_ahead(items, lambda item: options.overwrite or read_record(options.output_folder, item.case) is None)
 
 
 def _agreed(

@@ -14,12 +14,13 @@ from msksam_cli.errors import EnvironmentFault, UnlikeOthers, UsageError
 from msksam_cli.io.study import scan_study
 from msksam_cli.io.tables import read_csv
 from msksam_cli.pipeline.ahead import CacheMark, EncodeAhead, PlaceAhead
-from msksam_cli.pipeline.case_work import CaseItem, CaseWork, Failed, JobFacts, forget_job, fresh_facts
+from msksam_cli.pipeline.case_work import CaseWork, Failed, JobFacts, forget_job, fresh_facts
 from msksam_cli.pipeline.evaluate import EvaluateOptions, evaluate
 from msksam_cli.pipeline.executors import ExecutorOptions
 from msksam_cli.pipeline.maps import case_maps, map_source
 from msksam_cli.pipeline.measure import MeasureOptions, run_measure
 from msksam_cli.pipeline.prompt_source import PromptSource, prompt_source
+from msksam_cli.pipeline.reading import CaseItem
 from msksam_cli.pipeline.run_record import forget_case
 from msksam_cli.pipeline.segment import _common, run_segment
 from msksam_cli.pipeline.segment_options import SegmentOptions

@@ -28,7 +28,7 @@ TAGS = (
 DATES = {"PatientBirthDate", "StudyDate", "SeriesDate"}
 STEPS = (
     "msksam_cli.pipeline.segment.run_scan",
-    "msksam_cli.pipeline.case_work.read_series",
+    "msksam_cli.pipeline.reading.read_series",
     "msksam_cli.pipeline.case_work.segment_with_atlas",
     "msksam_cli.pipeline.case_work.measured_case",
     "msksam_cli.pipeline.case_files.write_label_map",
