@@ -15,7 +15,17 @@ from torch.nn import functional
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import DeviceMemoryFault
-from msksam_cli.sam.asking import LOW_RES_PER_EMBEDDING, Asking, Focus, Layout, Questions, Seen, answer_prompts, seen_by
+from msksam_cli.sam.asking import (
+    LOW_RES_PER_EMBEDDING,
+    OUTSIDE_LOGIT,
+    Asking,
+    Focus,
+    Layout,
+    Questions,
+    Seen,
+    answer_prompts,
+    seen_by,
+)
 from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.encode import is_on_cpu
 from msksam_cli.sam.frame import Frame
@@ -23,7 +33,7 @@ from msksam_cli.sam.model import Sam, box_mask_prompt
 from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, masks_of
 from msksam_cli.sam.threads import map_over_cores
 
-GPU_CHUNK = 64
+CPU_CHUNK, GPU_CHUNK = 3, 64
 
 
 def decode_slices(
@@ -40,8 +50,8 @@ def decode_slices(
         sam: the network whose encoder made the embeddings.
         asked: slices with their prompts, boxes and points in pixels of the slice.
         asking: how prompts are put to the decoder.
-        chunk: prompts at once; when None, one on a CPU, where more are slower, and 64 elsewhere. Elsewhere it is
-            halved as long as it does not fit.
+        chunk: prompts at once; when None, three on a CPU, whose caches hold no more, and 64 elsewhere. Elsewhere it
+            is halved as long as it does not fit.
         memory: what the device was found to hold, for later calls to begin with.
 
     Returns:
@@ -53,7 +63,7 @@ def decode_slices(
         DeviceMemoryFault: one prompt alone does not fit the device's memory.
     """
     if is_on_cpu(sam):
-        return _decoded(sam, asked, asking, chunk or 1)
+        return _decoded(sam, asked, asking, chunk or CPU_CHUNK)
     memory = memory or DeviceMemory()
     together = min(memory.prompts_at_once(chunk or GPU_CHUNK), max(sum(len(prompts) for _, prompts in asked), 1))
     while True:
@@ -77,7 +87,7 @@ def _decoded(
     block_cells = asking.block_in(layout.cells)
 
     def image_of(embedding: Embedding) -> Planes:
-        features = torch.from_numpy(embedding.features.astype(np.float32)).to(sam.device)
+        features = torch.from_numpy(embedding.features.copy()).to(sam.device, torch.float32)
         return Planes.of(features[None], block_cells)
 
     images = map_over_cores(image_of, [embedding for embedding, _ in asked], None if on_cpu else 1)
@@ -148,7 +158,8 @@ def _on_device(seen: Seen, device: torch.device) -> SeenCells:
 @torch.no_grad()
 def _positions(layer: Sam, cells: int, block_cells: int | None, device: torch.device) -> Planes:
     with torch.autocast(device.type, enabled=False):  # kept for all, whoever asks first
-        return Planes.of(layer((cells, cells))[None].contiguous(), block_cells)
+        positions = layer((cells, cells))[None]  # gathered cell by cell: all of a cell lies together
+        return Planes.of(positions.contiguous(memory_format=torch.channels_last), block_cells)
 
 
 def positions_of(sam: Sam, cells: int, block_cells: int | None = None) -> Planes:
@@ -156,11 +167,28 @@ def positions_of(sam: Sam, cells: int, block_cells: int | None = None) -> Planes
     return _positions(sam.prompt_encoder.pe_layer, cells, block_cells, sam.device)
 
 
-def _at_slice(low_res: Tensor, frame: Frame) -> Tensor:
-    """Low-res logits (N, M, h, h) at the slice's own size, as `Sam.postprocess_masks` but for steps without effect."""
+def _at_slice(low_res: Tensor, frame: Frame, focuses: Sequence[Focus] = ()) -> Tensor:
+    """Low-res logits (N, M, h, h) at the slice's own size, as `Sam.postprocess_masks` but for steps without effect.
+
+    Args:
+        low_res: the logits.
+        frame: of the slice.
+        focuses: the cells beyond which all logits are `OUTSIDE_LOGIT`; none where that is not so.
+    """
     rows, columns = frame.resized_shape
-    planes = _resized(low_res, (frame.side_px, frame.side_px))[..., :rows, :columns]
-    return _resized(planes, frame.slice_shape)
+    if not focuses or low_res.shape[-1] != frame.side_px:
+        planes = _resized(low_res, (frame.side_px, frame.side_px))[..., :rows, :columns]
+        return _resized(planes, frame.slice_shape)
+    first = min(one.top for one in focuses), min(one.left for one in focuses)
+    last = max(one.top + one.rows for one in focuses), max(one.left + one.columns for one in focuses)
+    a_cell = LOW_RES_PER_EMBEDDING
+    in_frame, in_slice = frame.windows_round(
+        (first[0] * a_cell, first[1] * a_cell), (last[0] * a_cell, last[1] * a_cell)
+    )
+    planes = low_res.new_full((*low_res.shape[:2], *frame.slice_shape), OUTSIDE_LOGIT)
+    part = planes[..., in_slice[0], in_slice[1]]
+    part.copy_(_resized(low_res[..., in_frame[0], in_frame[1]], (part.shape[2], part.shape[3])))
+    return planes
 
 
 def _resized(planes: Tensor, size: tuple[int, int]) -> Tensor:
@@ -175,7 +203,7 @@ def _answered(sam: Sam, images: Sequence[Planes], questions: Questions, asking: 
     frame = Frame(questions.slice_shape, layout.side_px)
     with torch.inference_mode():
         boxes = None if questions.boxes_xyxy is None else torch.from_numpy(questions.boxes_xyxy).to(sam.device)
-        masks = None
+        seen, masks = seen_of(questions.focuses, layout, asking), None
         if boxes is not None and asking.box_as_mask:
             masks = box_mask_prompt(boxes, layout.side_px, layout.cells * LOW_RES_PER_EMBEDDING)
         low_res, iou_predictions = ask(
@@ -184,9 +212,11 @@ def _answered(sam: Sam, images: Sequence[Planes], questions: Questions, asking: 
             points=_points(questions, sam.device),
             boxes=boxes,
             mask_prompts=masks,
-            seen=seen_of(questions.focuses, layout, asking),
+            seen=seen,
         )
-        logits = _at_slice(low_res, frame) - sam.mask_threshold
+        logits = _at_slice(low_res, frame, questions.focuses if seen else ())
+        if sam.mask_threshold:
+            logits -= sam.mask_threshold
         answers, scores = _on_host(logits.float()), _on_host(iou_predictions.float())
     return [MaskPrediction(answers[n], scores[n], prompt) for n, prompt in enumerate(questions.prompts)]
 

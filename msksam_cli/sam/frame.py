@@ -7,6 +7,7 @@ them: a coordinate is scaled by the ratio of the sizes, pixel centres counting f
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 FRAME_VERSION = "longest-side-bilinear-v1"
+
+_BESIDE_PX = 2
+
+
+Window = tuple[slice, slice]
+"""Rows and columns of a part of a plane."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,29 @@ class Frame:
         """Boxes (N, 4) in the model frame of boxes (N, 4) on the slice."""
         boxes = np.asarray(boxes_xyxy_px, dtype=np.float64).reshape(-1, 2, 2)
         return self.to_model_xy(boxes).reshape(-1, 4)
+
+    def windows_round(self, first_rc: tuple[int, int], last_rc: tuple[int, int]) -> tuple[Window, Window]:
+        """A part of the model frame, and the part of the slice that its pixels alone are resized to.
+
+        It holds some pixels of the frame and at least two round them, and begins and ends where pixels of frame and
+        slice begin together.
+
+        Args:
+            first_rc: row and column of the first of these pixels.
+            last_rc: row and column behind the last.
+
+        >>> Frame((512, 512), 384).windows_round((30, 0), (40, 9))
+        ((slice(27, 42, None), slice(0, 12, None)), (slice(36, 56, None), slice(0, 16, None)))
+        """
+        in_frame, in_slice = [], []
+        for first, last, inside, wanted in zip(first_rc, last_rc, self.resized_shape, self.slice_shape, strict=True):
+            periods = math.gcd(inside, wanted)
+            period = inside // periods
+            start = min(max((first - _BESIDE_PX) // period, 0), periods - 1)
+            stop = min(max(-(-(last + _BESIDE_PX) // period), start + 1), periods)
+            in_frame.append(slice(start * period, stop * period))
+            in_slice.append(slice(start * wanted // periods, stop * wanted // periods))
+        return (in_frame[0], in_frame[1]), (in_slice[0], in_slice[1])
 
     def resize(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Grey levels (rows, columns) of the slice at `resized_shape`; antialiased bilinear, as Pillow does it.

@@ -8,7 +8,7 @@ import torch
 
 from msksam_cli.core.prompts import Box, Points, Prompt
 from msksam_cli.embeddings import Embedding
-from msksam_cli.sam.asking import OUTSIDE_LOGIT, Asking, focus_for
+from msksam_cli.sam.asking import OUTSIDE_LOGIT, Asking, Focus, focus_for
 from msksam_cli.sam.decode import _at_slice, decode_slices, layout_of
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.runtime import Model
@@ -178,3 +178,25 @@ def test_logits_are_taken_to_the_slice_as_segment_anything_does(
     judged = model.sam.postprocess_masks(low_res, frame.resized_shape, shape)
     assert judged.shape == (2, 4, *shape)
     torch.testing.assert_close(_at_slice(low_res, frame), judged, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "shape", [(512, 512), (384, 384), (320, 511), (224, 77), (640, 600), (31, 384), (5, 7)], ids=str
+)
+@pytest.mark.parametrize(
+    "focuses",
+    [(Focus(8, 16, 24, 8),), (Focus(0, 0, 8, 8), Focus(8, 8, 8, 16)), (Focus(72, 80, 24, 16),), (Focus(0, 0, 96, 96),)],
+    ids=["middle", "two at the corner", "end", "whole"],
+)
+def test_logits_round_a_focus_are_those_of_the_whole_plane(
+    small: Model, shape: tuple[int, int], focuses: tuple[Focus, ...]
+) -> None:
+    frame = Frame(shape, small.image_side_px)
+    low_res = torch.full((2, 4, 384, 384), OUTSIDE_LOGIT)  # a step of 20 in a pixel: 1e-4 px are 2e-3
+    for focus in focuses:
+        part = (
+            slice(4 * focus.top, 4 * (focus.top + focus.rows)),
+            slice(4 * focus.left, 4 * (focus.left + focus.columns)),
+        )
+        low_res[..., part[0], part[1]] = torch.randn(2, 4, 4 * focus.rows, 4 * focus.columns)
+    torch.testing.assert_close(_at_slice(low_res, frame, focuses), _at_slice(low_res, frame), rtol=0, atol=2e-3)
