@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from msksam_cli.core.slicing import plane_axes, take_slice
+from msksam_cli.core.slicing import take_slice
 
 Box3D = tuple[slice, slice, slice]
+
+NOWHERE: Box3D = (slice(0, 0), slice(0, 0), slice(0, 0))
+"""The box that holds nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,23 +36,34 @@ class Boxed:
     def of(cls, values: NDArray[Any]) -> Boxed:
         """The smallest box of an array that holds all that is not 0."""
         i, j, k = values.shape
-        box = bounding_box(values) or (slice(0, 0),) * 3
+        box = bounding_box(values) or NOWHERE
         return cls((i, j, k), box, values[box])
 
     def whole(self) -> NDArray[Any]:
         """The array."""
-        values = np.zeros(self.shape, dtype=self.part.dtype)
-        values[self.box] = self.part
-        return values
+        i, j, k = (slice(0, size) for size in self.shape)
+        return self.within((i, j, k))
+
+    def within(self, box: Box3D) -> NDArray[Any]:
+        """What lies in another box."""
+        found = np.zeros([side.stop - side.start for side in box], dtype=self.part.dtype)
+        shared = [
+            slice(max(a.start, b.start), max(a.start, b.start, min(a.stop, b.stop)))
+            for a, b in zip(box, self.box, strict=True)
+        ]
+        found[_moved(shared, _start(box), -1)] = self.part[_moved(shared, _start(self.box), -1)]
+        return found
 
     def plane(self, slice_axis: int, index: int) -> NDArray[Any]:
         """One slice (rows, columns) of it."""
-        rows, columns = plane_axes(slice_axis)
-        plane = np.zeros((self.shape[rows], self.shape[columns]), dtype=self.part.dtype)
-        along = self.box[slice_axis]
-        if along.start <= index < along.stop:
-            plane[self.box[rows], self.box[columns]] = take_slice(self.part, slice_axis, index - along.start)
-        return plane
+        i, j, k = (slice(index, index + 1) if axis == slice_axis else slice(0, n) for axis, n in enumerate(self.shape))
+        return take_slice(self.within((i, j, k)), slice_axis, 0)
+
+    def voxels(self) -> NDArray[np.int64]:
+        """Indices (N, 3) in the whole of all that is not 0, the last axis fastest."""
+        found = np.argwhere(self.part)
+        found += _start(self.box)
+        return found
 
     def thinned(self, steps: tuple[int, int, int]) -> NDArray[np.float32]:
         """The whole array at every so many voxels along each axis, from the first on.
@@ -89,3 +105,28 @@ def bounding_box(values: NDArray[Any]) -> Box3D | None:
     k = np.flatnonzero(values[i[0] : i[-1] + 1, j[0] : j[-1] + 1].any(axis=(0, 1)))
     first, last = (int(i[0]), int(j[0]), int(k[0])), (int(i[-1]), int(j[-1]), int(k[-1]))
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)
+
+
+def label_boxes(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[int, Box3D]:
+    """Label above 0 → slices of the smallest box that holds it, for all that occur in an array (I, J, K)."""
+    somewhere = bounding_box(labels)
+    if somewhere is None:
+        return {}
+    part = labels[somewhere]
+    is_turned = part.strides[0] < part.strides[2]  # against the order in which ndimage walks it, six times slower
+    found = ndimage.find_objects(part.T if is_turned else part)
+    return {
+        label: _moved(box[::-1] if is_turned else box, _start(somewhere))
+        for label, box in enumerate(found, start=1)
+        if box is not None
+    }
+
+
+def _start(box: Sequence[slice]) -> list[int]:
+    return [side.start for side in box]
+
+
+def _moved(box: Sequence[slice], start: Sequence[int], sign: int = 1) -> Box3D:
+    """A box whose places count from elsewhere."""
+    i, j, k = (slice(side.start + sign * n, side.stop + sign * n) for side, n in zip(box, start, strict=True))
+    return i, j, k

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import NOWHERE, Box3D, Boxed, label_boxes
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.slicing import intensity_window
 from msksam_cli.core.tissues import TissueTable
@@ -75,17 +77,24 @@ class LabelMap:
             raise ValueError(f"labels must be uint8 or uint16, got {values.dtype}")
         if values.shape != self.grid.shape:
             raise ValueError(f"labels of shape {values.shape} on a grid of shape {self.grid.shape}")
-        is_known = np.zeros(256**values.dtype.itemsize, dtype=bool)
-        is_known[[0, *(index for index in self.tissues.indices if index < is_known.size)]] = True
-        if not is_known[values].all():
-            unknown = sorted(set(np.unique(values).tolist()) - {0} - set(self.tissues.indices))
+        values.setflags(write=False)
+        object.__setattr__(self, "values", values)
+        if unknown := sorted(set(self.boxes) - set(self.tissues.indices)):
             raise InputError(
                 f"label values {unknown} are not in the tissue table, which knows {list(self.tissues.indices)}",
                 "Give a table that names them",
             )
-        values.setflags(write=False)
-        object.__setattr__(self, "values", values)
+
+    @cached_property
+    def boxes(self) -> Mapping[int, Box3D]:
+        """Label value → smallest box that holds its voxels, for every tissue that has any; ascending."""
+        return label_boxes(self.values)
 
     def mask(self, tissue_index: int) -> NDArray[np.bool_]:
         """Boolean mask (I, J, K) of one tissue."""
         return np.asarray(self.values == tissue_index)
+
+    def boxed(self, tissue_index: int) -> Boxed:
+        """The same mask of which only the box is held."""
+        box = self.boxes.get(tissue_index, NOWHERE)
+        return Boxed(self.grid.shape, box, self.values[box] == tissue_index)

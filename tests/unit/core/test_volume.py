@@ -49,3 +49,13 @@ def test_a_mask_holds_the_voxels_of_one_tissue_and_may_be_empty():
     assert np.argwhere(labels.mask(7)).tolist() == [[3, 2, 1]]
     assert not labels.mask(1).any()
     assert labels.mask(1).dtype == bool
+
+
+def test_every_tissue_with_voxels_has_a_box_that_holds_its_mask():
+    values = np.zeros(GRID.shape, np.uint8)
+    values[0:2, 1:3, 0], values[3, 2, 1] = 1, 7
+    labels = LabelMap(values, GRID, default_table([1, 2, 7]))
+    assert labels.boxes == {1: np.s_[0:2, 1:3, 0:1], 7: np.s_[3:4, 2:3, 1:2]}
+    for index in labels.tissues.indices:
+        np.testing.assert_array_equal(labels.boxed(index).whole(), labels.mask(index))
+        np.testing.assert_array_equal(labels.boxed(index).voxels(), np.argwhere(labels.mask(index)))
