@@ -15,8 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from msksam_cli.core.geometry import FloatArray
 from msksam_cli.core.volume import LabelMap
@@ -87,14 +85,10 @@ def _of_known(values: FloatArray, reduce: Callable[[FloatArray], float]) -> floa
 def _surface_mm(label_map: LabelMap, name: str) -> FloatArray | None:
     """Points (N, 3) of a tissue's surface in world mm, None when the label is missing or empty."""
     tissue = label_map.tissues.by_name(name)
-    if tissue is None:
+    if tissue is None or tissue.index not in label_map.boxes:
         return None
-    mask: NDArray[np.bool_] = label_map.mask(tissue.index)
-    found = ndimage.find_objects(mask.view(np.uint8))
-    if not found or found[0] is None:
-        return None
-    box = box_around(found[0], label_map.grid.shape)
-    return surface_of(mask[box], label_map.grid, box).points_mm
+    box = box_around(label_map.boxes[tissue.index], label_map.grid.shape)
+    return surface_of(label_map.values[box] == tissue.index, label_map.grid, box).points_mm
 
 
 def _outermost(points_mm: FloatArray, outwards: float, layer_mm: float) -> dict[int, float]:

@@ -11,9 +11,8 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from msksam_cli.core.boxed import Box3D
+from msksam_cli.core.boxed import Box3D, Boxed
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
@@ -198,13 +197,8 @@ def cut_notes(tissues: Sequence[TissueMeasure]) -> dict[int, str]:
 
 def tissue_extents(label_map: LabelMap) -> dict[int, TissueExtent]:
     """Box, mask and border contact of every label that has voxels."""
-    shape = label_map.grid.shape
-    return {
-        index: TissueExtent(box, mask, _border_voxels(box, mask, shape))
-        for index, box in enumerate(ndimage.find_objects(label_map.values), start=1)
-        if box is not None
-        for mask in (label_map.values[box] == index,)
-    }
+    masks = {index: label_map.boxed(index) for index in label_map.boxes}
+    return {index: TissueExtent(one.box, one.part, _border_voxels(one)) for index, one in masks.items()}
 
 
 def cut_reason(extent: TissueExtent | None, visible_fraction: float | None) -> str:
@@ -216,12 +210,12 @@ def cut_reason(extent: TissueExtent | None, visible_fraction: float | None) -> s
     return ""
 
 
-def _border_voxels(box: Box3D, mask: NDArray[np.bool_], shape: tuple[int, int, int]) -> int:
+def _border_voxels(mask: Boxed) -> int:
     inner = tuple(
         slice(int(part.start == 0 and size > 1), len(range(size)[part]) - int(part.stop == size and size > 1))
-        for part, size in zip(box, shape, strict=True)
+        for part, size in zip(mask.box, mask.shape, strict=True)
     )
-    return int(np.count_nonzero(mask) - np.count_nonzero(mask[inner]))
+    return int(np.count_nonzero(mask.part) - np.count_nonzero(mask.part[inner]))
 
 
 def _absent(tissue: Tissue, provenance: Provenance) -> TissueMeasure:

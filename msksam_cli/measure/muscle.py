@@ -50,8 +50,7 @@ def limb_axis(label_map: LabelMap) -> FloatArray:
     """Unit vector along the limb in world directions, upwards."""
     best, longest = _UP, 0.0
     for tissue in label_map.tissues:
-        voxels = np.argwhere(label_map.values == tissue.index) if tissue.group == "bone" else np.empty((0, 3))
-        if len(voxels) < _LEAST_VOXELS:
+        if tissue.group != "bone" or len(voxels := label_map.boxed(tissue.index).voxels()) < _LEAST_VOXELS:
             continue
         points = label_map.grid.to_world_mm(voxels)
         spread, directions = np.linalg.eigh(np.cov(points.T))
@@ -68,12 +67,11 @@ def layer_axis(grid: Grid, axis: FloatArray) -> FloatArray:
     return np.asarray(normal if abs(normal @ axis) >= _ALIGNED_COSINE else axis)
 
 
-def cross_section(mask: NDArray[np.bool_], grid: Grid, axis: FloatArray) -> CrossSection | None:
-    """Areas of a mask (I, J, K) in layers perpendicular to a unit vector; None for an empty mask.
+def cross_section(voxels: NDArray[np.int64], grid: Grid, axis: FloatArray) -> CrossSection | None:
+    """Areas of the voxels (N, 3) of a muscle in layers perpendicular to a unit vector; None without voxels.
 
     Layers across slices that are not perpendicular are two voxels thick, so that the grid shows little in them.
     """
-    voxels = np.argwhere(mask)
     if not len(voxels):
         return None
     steps = np.abs(axis @ grid.affine[:3, :3])

@@ -89,7 +89,7 @@ def _centre_x_mm(label_map: LabelMap, name: str) -> float | None:
     tissue = label_map.tissues.by_name(name)
     if tissue is None:
         return None
-    voxels = np.argwhere(label_map.values == tissue.index)
+    voxels = label_map.boxed(tissue.index).voxels()
     return float(label_map.grid.to_world_mm(voxels.mean(axis=0))[0]) if len(voxels) else None
 
 

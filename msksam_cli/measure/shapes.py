@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import FloatArray
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap, Volume
@@ -96,8 +96,8 @@ class _Subject:
     @cached_property
     def fat_intensities(self) -> FloatArray:
         """Intensities (N,) of all fat labels in the image."""
-        fat = [tissue.index for tissue in self.labels.tissues if tissue.group == "fat"]
-        return _inside(self.images.image, np.isin(self.labels.values, fat))
+        fat = [self.labels.boxed(tissue.index) for tissue in self.labels.tissues if tissue.group == "fat"]
+        return np.concatenate([np.empty(0), *(_inside(self.images.image, mask) for mask in fat)])
 
 
 def thicknesses_of(label_map: LabelMap) -> dict[int, Thickness]:
@@ -130,11 +130,10 @@ def measure_shapes(
         if volume is not None and not label_map.grid.matches(volume.grid):
             raise GridMismatchError(f"labels and {name} lie on different grids", "Give images the labels were drawn on")
     subject = _Subject(label_map, thicknesses, images, side)
-    present = set(np.flatnonzero(np.bincount(label_map.values.ravel(order="K"))).tolist())
     made = []
     for tissue in label_map.tissues:
         measures = _BY_GROUP.get(tissue.group)
-        if measures is None or tissue.index not in present:
+        if measures is None or tissue.index not in label_map.boxes:
             continue
         note = (notes or {}).get(tissue.index, "")
         for region, measure, value, unit, reason in measures(subject, tissue):
@@ -176,8 +175,8 @@ def _of_spine(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
 
 
 def _of_muscle(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
-    mask = subject.labels.mask(tissue.index)
-    area = cross_section(mask, subject.labels.grid, subject.layers)
+    mask = subject.labels.boxed(tissue.index)
+    area = cross_section(mask.voxels(), subject.labels.grid, subject.layers)
     if area is not None:
         yield WHOLE, "cross_section_mean", area.mean_mm2, _MM2, ""
         yield WHOLE, "cross_section_max", area.max_mm2, _MM2, ""
@@ -201,9 +200,9 @@ def _of_meniscus(subject: _Subject, tissue: Tissue) -> Iterator[_Cells]:
         yield region, measure, value, _MM, reason or missing
 
 
-def _inside(volume: Volume | None, mask: NDArray[np.bool_]) -> FloatArray:
+def _inside(volume: Volume | None, mask: Boxed) -> FloatArray:
     """Intensities (N,) of a volume inside a mask, none without a volume."""
-    return np.empty(0) if volume is None else volume.intensities[mask].astype(np.float64)
+    return np.empty(0) if volume is None else volume.intensities[mask.box][mask.part].astype(np.float64)
 
 
 _BY_GROUP: Mapping[str, Callable[[_Subject, Tissue], Iterable[_Cells]]] = {

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 
 from msksam_cli.core.geometry import FloatArray
@@ -38,17 +37,12 @@ _EXTENT_PERCENT = (0.5, 99.5)
 
 def spine_heights(label_map: LabelMap) -> dict[int, Thickness]:
     """Height over the lower face of every vertebral body and disc that has voxels."""
-    boxes = ndimage.find_objects(label_map.values)
-    parts = [
-        tissue.index
-        for tissue in label_map.tissues
-        if tissue.group in SPINE_GROUPS and tissue.index <= len(boxes) and boxes[tissue.index - 1] is not None
-    ]
-    if not parts:
-        return {}
     surfaces, centres = {}, {}
-    for index in parts:
-        box = box_around(boxes[index - 1], label_map.grid.shape)
+    for tissue in label_map.tissues:
+        index = tissue.index
+        if tissue.group not in SPINE_GROUPS or index not in label_map.boxes:
+            continue
+        box = box_around(label_map.boxes[index], label_map.grid.shape)
         mask = label_map.values[box] == index
         surfaces[index] = surface_of(mask, label_map.grid, box)
         middle = np.argwhere(mask).mean(axis=0) + [part.start for part in box]
