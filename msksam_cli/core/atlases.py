@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import TissueTable
 
@@ -107,6 +109,15 @@ class Fit:
         return None if margin is None else margin / max(abs(self.similarity), _LEAST_SIMILARITY)
 
 
+@runtime_checkable
+class BoxedMapping(Protocol):
+    """Arrays that are had for less without the zeros round them."""
+
+    def boxed(self, index: int) -> Boxed:
+        """One of them."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class PlacedAtlas:
     """An atlas on a volume's grid.
@@ -133,3 +144,8 @@ class PlacedAtlas:
     atlas_name: str
     atlas_sha256: str
     populations: Mapping[int, Population] = field(default_factory=dict)
+
+    def boxed(self, index: int) -> Boxed:
+        """Where a tissue may be, P (I, J, K) as float32, without the voxels round it where it cannot."""
+        known = self.probabilities
+        return known.boxed(index) if isinstance(known, BoxedMapping) else Boxed.of(known[index])

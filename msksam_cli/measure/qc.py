@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from msksam_cli.core.atlases import PlacedAtlas, Population
-from msksam_cli.core.boxed import bounding_box
+from msksam_cli.core.boxed import Boxed, bounding_box
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import GridMismatchError
@@ -114,7 +115,8 @@ def prior_agreement(
         raise GridMismatchError("labels and placed atlas lie on different grids")
     extents = tissue_extents(label_map)
     indices = [index for index in placed.probabilities if wanted is None or index in wanted]
-    return {index: _agreement(placed.probabilities[index] > PRIOR_LEVEL, extents.get(index)) for index in indices}
+    found = spread_over_cores(lambda index: _agreement(placed.boxed(index), extents.get(index)), indices, few_cores())
+    return dict(zip(indices, found, strict=True))
 
 
 def quality_flags(
@@ -248,9 +250,10 @@ def fragment_share(mask: NDArray[np.bool_]) -> float:
     return float(1 - sizes.max() / sizes.sum())
 
 
-def _agreement(prior: NDArray[np.bool_], extent: TissueExtent | None) -> PriorAgreement:
+def _agreement(probability: Boxed, extent: TissueExtent | None) -> PriorAgreement:
+    prior = replace(probability, part=probability.part > PRIOR_LEVEL)
     in_mask = int(np.count_nonzero(extent.mask)) if extent else 0
-    in_both = int(np.count_nonzero(prior[extent.box] & extent.mask)) if extent else 0
-    dice = Overlap(in_mask, int(np.count_nonzero(prior)), in_both).dice
-    box = bounding_box(prior)
-    return PriorAgreement(dice, fragment_share(prior[box]) if box else 0.0)
+    in_both = int(np.count_nonzero(prior.within(extent.box) & extent.mask)) if extent else 0
+    dice = Overlap(in_mask, int(np.count_nonzero(prior.part)), in_both).dice
+    box = bounding_box(prior.part)
+    return PriorAgreement(dice, fragment_share(prior.part[box]) if box else 0.0)

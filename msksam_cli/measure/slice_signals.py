@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from msksam_cli.core.slicing import plane_axes, take_slice
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
-from msksam_cli.measure.overlap import dice
+from msksam_cli.measure.overlap import Overlap
 
 STABILITY_OFFSET = 1.0
 """Logits by which the threshold is moved up and down, as in segment-anything's stability score."""
@@ -116,16 +116,22 @@ def _of_tissue(
     axis, grid = labels.grid.slice_axis, labels.grid
     rows, columns = plane_axes(axis)
     pixel_mm2 = grid.spacing_mm[rows] * grid.spacing_mm[columns]
-    mask = labels.mask(tissue.index)
-    areas_mm2 = np.count_nonzero(mask, axis=(rows, columns)) * pixel_mm2
-    for index in np.flatnonzero(areas_mm2).tolist():
-        plane, area_mm2 = take_slice(mask, axis, index), float(areas_mm2[index])
-        expected = prior(index) > 0.5 if prior else None
+    mask = labels.boxed(tissue.index)
+    first, shown = mask.box[axis].start, (mask.box[rows], mask.box[columns])
+    pixels = np.count_nonzero(mask.part, axis=(rows, columns))
+    for place in np.flatnonzero(pixels).tolist():
+        index, area_mm2 = first + place, float(pixels[place] * pixel_mm2)
         said = decoder.get((index, tissue.index))
         signals = Signals(
             iou_prediction=said.iou_prediction if said else None,
             stability=said.stability if said else None,
-            prior_dice=dice(plane, expected) if expected is not None else None,
+            prior_dice=_dice_in(shown, take_slice(mask.part, axis, place), prior(index) > 0.5) if prior else None,
             size_log_mm2=float(np.log(area_mm2)),
         )
         yield SliceSignals(tissue, index, area_mm2, signals)
+
+
+def _dice_in(box: tuple[slice, slice], mask: NDArray[np.bool_], expected: NDArray[np.bool_]) -> float | None:
+    """Dice of a mask, cut out of a slice by a box that holds all of it, and what was expected on the whole slice."""
+    in_mask, in_expected, in_both = (int(np.count_nonzero(one)) for one in (mask, expected, mask & expected[box]))
+    return Overlap(in_mask, in_expected, in_both).dice

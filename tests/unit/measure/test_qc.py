@@ -3,11 +3,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.core.atlases import Fit, PlacedAtlas, Population
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import GridMismatchError
+from msksam_cli.measure.overlap import dice
 from msksam_cli.measure.qc import QC_COLUMNS, Flag, Thresholds, fragment_share, prior_agreement, quality_flags
 
 SHAPE = (20, 16, 9)
@@ -169,3 +171,16 @@ def test_an_atlas_on_another_grid_is_refused():
 def test_rows_fill_the_columns_of_qc_csv():
     row = Flag("femur", "empty", 0, 1, "no voxel carries this label").row("knee")
     assert tuple(row) == QC_COLUMNS == ("case", "tissue", "flag", "value", "threshold", "text")
+
+
+@pytest.mark.parametrize("femur", [FEMUR, np.s_[0:20, 0:16, 0:9], np.s_[19:20, 15:16, 8:9], np.s_[0:0, 0:1, 0:1]])
+def test_a_prior_kept_on_a_coarse_grid_agrees_as_the_whole_array_does(femur):
+    work = Grid((10, 8, 9), np.diag([1.0, 1.4, 3.0, 1.0]))
+    values = {index: np.random.default_rng(index).random(work.shape).astype(np.float32) for index in (1, 2)}
+    values[1][:, :, 4:], values[2][:4] = 0, 0
+    known = WorkingProbabilities(work, GRID, values)
+    found = prior_agreement(labels(femur, np.s_[0:0]), placed(probabilities=known))
+    assert found == prior_agreement(labels(femur, np.s_[0:0]), placed(probabilities=dict(known)))
+    mask, prior = labels(femur, np.s_[0:0]).mask(1), known[1] > 0.5
+    assert found[1].dice == dice(mask, prior)
+    assert found[1].prior_fragment_share == fragment_share(prior)

@@ -8,6 +8,7 @@ import pytest
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap
+from msksam_cli.measure.overlap import dice
 from msksam_cli.measure.slice_signals import DecoderSigns, slice_signals, stability
 
 GRID = Grid((20, 16, 9), np.diag([0.5, 0.7, 3.0, 1.0]))
@@ -60,3 +61,18 @@ def test_slices_are_those_of_the_slice_axis_wherever_it_lies() -> None:
     turned = LabelMap(_labels().values.transpose(2, 0, 1), Grid((9, 20, 16), np.diag([3.0, 0.5, 0.7, 1.0])), TISSUES)
     kept = [(one.slice_index, one.area_mm2, one.signals) for one in slice_signals(_labels(), {})]
     assert [(one.slice_index, one.area_mm2, one.signals) for one in slice_signals(turned, {})] == kept
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_dice_with_the_prior_is_that_of_whole_slices_at_borders_and_for_single_pixels(axis: int) -> None:
+    rng = np.random.default_rng(5)
+    values = np.zeros(GRID.shape, dtype=np.uint8)
+    values[0:7, 9:16, 0:9], values[19, 0, 8] = 3, 8
+    believed = rng.random(GRID.shape).astype(np.float32)
+    spacing_mm = np.where(np.arange(3) == axis, 3.0, 0.5)
+    labels = LabelMap(values, Grid(GRID.shape, np.diag([*spacing_mm, 1.0])), TISSUES)
+    found = slice_signals(labels, {}, dict.fromkeys((3, 8), lambda index: believed.take(index, axis)))
+    assert {one.tissue.index for one in found} == {3, 8}
+    for one in found:
+        mask = labels.mask(one.tissue.index).take(one.slice_index, axis)
+        assert one.signals.prior_dice == dice(mask, believed.take(one.slice_index, axis) > 0.5)
