@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.core.boxed import label_boxes
+from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.core.tissues import TissueTable
@@ -116,15 +118,18 @@ def clean_labels(values: NDArray[np.uint16], grid: Grid, rules: FusionRules) -> 
 
     A hole is filled only with background, so that a tissue never grows into another.
     """
-    cleaned = values.copy()
-    for index, box in enumerate(ndimage.find_objects(values), start=1):
-        if box is None:
-            continue
-        mask = values[box] == index
+    boxes, most_voxels = label_boxes(values), rules.largest_hole_mm3 / grid.voxel_volume_mm3
+
+    def changes(index: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        mask = values[boxes[index]] == index
         kept = _without_small_pieces(mask, rules.least_piece_share)
-        cleaned[box][mask & ~kept] = 0
-        holes = _small_holes(kept, rules.largest_hole_mm3 / grid.voxel_volume_mm3)
-        cleaned[box][holes & (cleaned[box] == 0)] = index
+        return mask & ~kept, _small_holes(kept, most_voxels)
+
+    cleaned = values.copy()
+    for index, (dropped, holes) in zip(boxes, spread_over_cores(changes, list(boxes), few_cores()), strict=True):
+        part = cleaned[boxes[index]]
+        part[dropped] = 0
+        part[holes & (part == 0)] = index
     return cleaned
 
 
