@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
@@ -51,10 +52,15 @@ def spread_over_cores(
     """
     if not items:
         return []
-    pool = ThreadPoolExecutor(min(workers or cores(), len(items)), initializer=prepare)
-    try:
+    with threads(min(workers or cores(), len(items)), prepare) as pool:
         return list(pool.map(function, items))
+
+
+@contextmanager
+def threads(count: int, prepare: Callable[[], object] | None = None) -> Iterator[ThreadPoolExecutor]:
+    """Threads that are waited for; after an exception, such as a signal's, not for what they have not begun."""
+    pool = ThreadPoolExecutor(count, initializer=prepare)
+    try:
+        yield pool
     finally:
-        pool.shutdown(
-            cancel_futures=True
-        )  # after an exception, such as a signal's, what has not begun is not waited for
+        pool.shutdown(cancel_futures=True)
