@@ -161,7 +161,7 @@ def _segmentation(
 ) -> Segmentation:
     from highdicom.seg import Segmentation, SegmentationTypeValues
 
-    found = [tissue for tissue in labels.tissues if np.any(labels.values == tissue.index)]
+    found = [tissue for tissue in labels.tissues if tissue.index in labels.boxes]
     if not found:
         raise InputError("no voxel has a label, and a DICOM SEG has at least one segment")
     number_of = np.zeros(max(labels.tissues.indices) + 1, dtype=np.uint16)

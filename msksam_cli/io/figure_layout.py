@@ -192,12 +192,12 @@ def _slice_cuts(labels: LabelMap) -> tuple[list[Cut], int]:
 
 def labelled_window(labels: LabelMap) -> Window:
     """The smallest box round all labels; the whole grid without any."""
-    parts = []
-    labelled = labels.values > 0
-    for axis, size in enumerate(labels.grid.shape):
-        found = np.flatnonzero(labelled.any(axis=plane_axes(axis)))
-        parts.append(slice(int(found[0]), int(found[-1]) + 1) if found.size else slice(0, size))
-    return parts[0], parts[1], parts[2]
+    whole = tuple(slice(0, size) for size in labels.grid.shape)
+    i, j, k = (
+        slice(min(part.start for part in parts), max(part.stop for part in parts))
+        for parts in zip(*(labels.boxes.values() or [whole]), strict=True)
+    )
+    return i, j, k
 
 
 def widened(window: Window, grid: Grid, margin_mm: float) -> Window:
@@ -211,9 +211,10 @@ def widened(window: Window, grid: Grid, margin_mm: float) -> Window:
 
 def _richest(labels: LabelMap, axis: int) -> int:
     """The index along an axis whose plane shows the largest parts of the most tissues; the middle without labels."""
-    planes = np.moveaxis(labels.values, axis, 0)
-    counts = [np.bincount(plane[plane > 0], minlength=labels.tissues.indices[-1] + 1) for plane in planes]
-    profiles = np.stack(counts)[:, list(labels.tissues.indices)]
-    if not profiles.any():
+    if not labels.boxes:
         return labels.grid.shape[axis] // 2
-    return int((profiles / np.maximum(profiles.max(axis=0), 1)).sum(axis=1).argmax())
+    profiles = np.zeros((labels.grid.shape[axis], len(labels.boxes)))
+    for place, index in enumerate(labels.boxes):
+        mask = labels.boxed(index)
+        profiles[mask.box[axis], place] = np.count_nonzero(mask.part, axis=plane_axes(axis))
+    return int((profiles / profiles.max(axis=0)).sum(axis=1).argmax())

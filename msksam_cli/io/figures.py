@@ -106,8 +106,7 @@ def png_size_px(content: bytes) -> tuple[int, int]:
 
 
 def _overlay(volume: Volume, labels: LabelMap, prompts: Sequence[Prompt], title: str) -> Picture:
-    occurring = set(np.flatnonzero(np.bincount(labels.values.ravel(order="K"))).tolist())
-    present = TissueTable(tuple(tissue for tissue in labels.tissues if tissue.index in occurring))
+    present = TissueTable(tuple(tissue for tissue in labels.tissues if tissue.index in labels.boxes))
     subject = _Subject(volume, labels, volume.window, present)
     planes, *slices = figure_layout(labels, titled=bool(title)).rows
     lines = [_beside([_tile(subject, cut, ()) for cut in planes])]

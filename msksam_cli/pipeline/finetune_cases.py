@@ -152,7 +152,7 @@ def _look_at(files: CaseFiles, table: TissueTable | None, wanted: TissueTable | 
         if error.exit_code != InputError.exit_code:
             raise
         return _Finding(error.message)
-    present = frozenset(np.flatnonzero(np.bincount(labels.values.ravel(order="K"))).tolist()) - {0}
+    present = frozenset(labels.boxes)
     values = present & set(wanted.indices) if wanted else present
     if not values:
         return _Finding("no voxel of a wanted tissue is labelled" if wanted and present else "no voxel is labelled")
