@@ -106,9 +106,10 @@ def _steps(shape: tuple[int, int, int], spacing_mm: tuple[float, float, float], 
 
 def _block_means(voxels: NDArray[np.float32], steps: tuple[int, int, int]) -> NDArray[np.float32]:
     """Means over blocks of `steps` voxels; the last block of an axis repeats the border."""
-    padded = np.pad(voxels, [(0, -size % step) for size, step in zip(voxels.shape, steps, strict=True)], mode="edge")
-    (i, j, k), (a, b, c) = padded.shape, steps
-    return np.asarray(padded.reshape(i // a, a, j // b, b, k // c, c).mean(axis=(1, 3, 5)), dtype=np.float32)
+    margins = [(0, -size % step) for size, step in zip(voxels.shape, steps, strict=True)]
+    padded = np.pad(voxels.T, margins[::-1], mode="edge").T  # turned, as the first axis is the fastest in NIfTI files
+    parts = [padded[i :: steps[0], j :: steps[1], k :: steps[2]] for i, j, k in np.ndindex(*steps)]
+    return np.asarray(sum(parts) / np.float32(len(parts)), dtype=np.float32)
 
 
 def _centres(values: NDArray[np.uint8] | NDArray[np.uint16], steps: tuple[int, int, int]) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
 from msksam_cli.errors import GridMismatchError, InputError
-from msksam_cli.io.preview import preview
+from msksam_cli.io.preview import _block_means, preview
 
 SHAPE = (50, 40, 11)
 AFFINE = np.array([[0, 0, 3.0, -20.0], [0.5, 0, 0, 11.0], [0, -0.7, 0, 35.0], [0, 0, 0, 1.0]])
@@ -86,3 +86,16 @@ def test_labels_of_another_grid_and_too_many_tissues_are_refused(case):
     many = TissueTable(tuple(Tissue(n, f"tissue-{n}") for n in range(1, 257)))
     with pytest.raises(InputError, match="256 tissues"):
         preview(volume, labels, many)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("steps", [(1, 1, 1), (3, 2, 1), (2, 3, 4)])
+def test_a_thinned_voxel_is_the_mean_of_its_block_and_the_border_is_repeated(order, steps):
+    voxels = np.array(np.random.default_rng(4).integers(0, 4000, (13, 11, 7)), dtype=np.float32, order=order)
+    i, j, k = (np.minimum(np.arange(-(-n // step) * step), n - 1) for n, step in zip(voxels.shape, steps, strict=True))
+    blocks = voxels[np.ix_(i, j, k)].reshape(
+        len(i) // steps[0], steps[0], len(j) // steps[1], steps[1], len(k) // steps[2], steps[2]
+    )
+    means = _block_means(voxels, steps)
+    assert means.dtype == np.float32
+    np.testing.assert_array_equal(means, blocks.mean(axis=(1, 3, 5)))
