@@ -8,7 +8,6 @@ volumes are packed and wait in `<script>` elements of types no browser runs.
 from __future__ import annotations
 
 import base64
-import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -293,7 +292,6 @@ def _preview_html(shown: Preview) -> str:
 def _viewer_html(viewer: ViewerBundle | None) -> str:
     if viewer is None:
         return ""
-    packed = base64.b64encode(gzip.compress(viewer.script, 9, mtime=0)).decode("ascii")
     sliders = "".join(
         f'<label>{plane} <input type="range" min="0" value="0" step="1" data-axis="{axis}"><output></output></label>'
         for axis, plane in enumerate(("sagittal", "coronal", "axial"))
@@ -306,5 +304,5 @@ def _viewer_html(viewer: ViewerBundle | None) -> str:
         '<p id="where" role="status"></p></dialog>\n'
         f"<footer><details><summary>Licence of the viewer</summary><p>This page carries {escape(viewer.name)}, which "
         f"holds niivue.</p><pre>{escape(viewer.licence)}</pre></details></footer>\n"
-        f'<script type="text/plain" id="viewer-module">{packed}</script>\n'
+        f'<script type="text/plain" id="viewer-module">{viewer.packed}</script>\n'
     )

@@ -6,7 +6,10 @@ ipyniivue ships niivue in one JavaScript module that follows anywidget's front-e
 
 from __future__ import annotations
 
+import base64
+import gzip
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -30,6 +33,11 @@ class ViewerBundle:
     script: bytes
     licence: str
 
+    @property
+    def packed(self) -> str:
+        """The script for a page: base64 of its gzip, made once in a process."""
+        return _packed(self.script)
+
 
 def viewer_bundle() -> ViewerBundle | None:
     """The installed viewer, None when the extra `viewer` is not installed.
@@ -48,3 +56,8 @@ def viewer_bundle() -> ViewerBundle | None:
     except (IndexError, OSError) as error:
         raise EnvironmentFault(f"{_PACKAGE} {package.version} lacks a file", f"Install {_PACKAGE} again") from error
     return ViewerBundle(f"{_PACKAGE} {package.version}", script, licence.strip())
+
+
+@lru_cache(maxsize=1)
+def _packed(script: bytes) -> str:
+    return base64.b64encode(gzip.compress(script, 9, mtime=0)).decode("ascii")

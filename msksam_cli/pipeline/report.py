@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from msksam_cli.core.cores import cores
+from msksam_cli.core.cores import cores, threads
 from msksam_cli.core.series import Series
 from msksam_cli.errors import EnvironmentFault, InputError
 from msksam_cli.io.atomic import write_text
@@ -99,10 +98,14 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
     run = RunFolder.of(run_folder, series)
     order = sorted(run.cases, key=lambda case: run.risks[case].key)
     bundle = viewer_bundle() if viewer_cases else None
-    previews, notes = run.previews(order, viewer_cases) if bundle else ({}, [])
     most_bytes = _OVERLAYS_BYTES // max(len(order), 1)
-    with ThreadPoolExecutor(cores()) as pool:
-        shown = list(pool.map(lambda case: run.review_case(case, previews.get(case), most_bytes), order))
+    with threads(cores()) as pool:
+        cases = pool.map(lambda case: run.review_case(case, most_bytes), order)
+        with_volume = [case for case in order if run.has_volume(case)] if bundle else []
+        if bundle and with_volume:
+            pool.submit(lambda: bundle.packed)
+        previews, notes = run.previews(with_volume, viewer_cases)
+        shown = [(replace(case, preview=previews.get(case.name)), problem) for case, problem in cases]
     records = _run_records(run_folder)
     refused = tuple(reason for record in records for reason in _refused(record))
     count = "1 volume" if len(previews) == 1 else f"{len(previews)} volumes"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msksam_cli.core.cores import cores_with_memory, few_cores, spread_over_cores, threads
 from msksam_cli.core.series import Series
 from msksam_cli.core.tissues import TissueTable, default_table
 from msksam_cli.core.volume import LabelMap
@@ -27,6 +28,7 @@ FIGURES_FOLDER = "figures"
 
 Row = dict[str, str]
 
+_VOLUME_BYTES = 1 << 30  # of a large volume while its preview is made
 _ROUNDED_PX = 6  # a pixel for each tile of a row
 _MAPS = {"thickness": "Thickness map", "map": "Quantitative map"}
 _TISSUE_COLUMNS = {
@@ -94,8 +96,8 @@ class RunFolder:
         statuses = (status.replace("_", " ") for status in _STATUSES)
         return (*expected, "tissues", *statuses, "doubts", "lowest IoU prediction")
 
-    def review_case(self, case: str, shown: Preview | None, most_bytes: int) -> tuple[ReviewCase, str]:
-        """The case as the page shows it, and what is wrong with its files, "" for nothing."""
+    def review_case(self, case: str, most_bytes: int) -> tuple[ReviewCase, str]:
+        """The case as the page shows it without a volume, and what is wrong with its files, "" for nothing."""
         rows, flags, risk = self.metrics[case], self.flags.get(case, []), self.risks[case]
         overlay, problem = self._overlay(case, rows, most_bytes)
         labels = self._labels_path(case)
@@ -110,36 +112,43 @@ class RunFolder:
             overlay=overlay,
             maps=tuple(self._maps(case)),
             tables=(_tissue_table(rows),),
-            preview=shown,
             labels_sha256=file_sha256(labels) if labels.is_file() else "",
         )
         return found, problem
 
-    def previews(self, order: Sequence[str], most: int) -> tuple[dict[str, Preview], list[str]]:
-        """Volumes for the viewer of the first cases that have one, and why others are not among them."""
+    def has_volume(self, case: str) -> bool:
+        """Whether there are an image and labels of a case, for the viewer."""
+        has_image = self._image_path(case).is_file() or case in self.series
+        return has_image and self._labels_path(case).is_file()
+
+    def previews(self, cases: Sequence[str], most: int) -> tuple[dict[str, Preview], list[str]]:
+        """Volumes for the viewer of the first cases whose files can be read, and why others are not among them."""
         found: dict[str, Preview] = {}
         problems: list[str] = []
-        for case in order:
-            if len(found) == most or not self._labels_path(case).is_file():
-                continue
-            try:
-                shown = self._preview(case)
-            except InputError as error:
-                problems.append(f"{case} is not in the viewer: {error.message}")
-                continue
-            if shown:
-                found[case] = shown
+        left = list(cases)
+        while left and len(found) < most:
+            tried, left = left[: most - len(found)], left[most - len(found) :]
+            workers = min(few_cores(), cores_with_memory(_VOLUME_BYTES))
+            for case, shown in zip(tried, spread_over_cores(self._preview, tried, workers), strict=True):
+                if isinstance(shown, Preview):
+                    found[case] = shown
+                else:
+                    problems.append(f"{case} is not in the viewer: {shown.message}")
         return found, problems
 
-    def _preview(self, case: str) -> Preview | None:
-        kept = self.folder / "images" / f"{case}.nii.gz"
-        if kept.is_file():
-            volume, _ = read_volume(kept)
-        elif case in self.series:
-            volume, _ = read_series(self.series[case])
-        else:
-            return None
-        return preview(volume, read_label_map(self._labels_path(case), self.tissues), self.tissues)
+    def _preview(self, case: str) -> Preview | InputError:
+        """The preview of a case, or what is wrong with its files."""
+        kept = self._image_path(case)
+        try:
+            with threads(1) as beside:
+                labels = beside.submit(read_label_map, self._labels_path(case), self.tissues)
+                volume, _ = read_volume(kept) if kept.is_file() else read_series(self.series[case])
+            return preview(volume, labels.result(), self.tissues)
+        except InputError as error:
+            return error
+
+    def _image_path(self, case: str) -> Path:
+        return self.folder / "images" / f"{case}.nii.gz"
 
     def _labels_path(self, case: str) -> Path:
         return self.folder / "labels" / f"{case}.nii.gz"

@@ -175,6 +175,22 @@ def test_the_viewer_holds_the_volumes_that_are_at_hand(whole_run):
 
 
 @needs_viewer
+def test_another_volume_takes_the_place_of_one_that_cannot_be_read(whole_run):
+    for kind in ("images", "labels"):
+        shutil.copyfile(whole_run / kind / "one.nii.gz", whole_run / kind / "two.nii.gz")
+    assert {case.name: case.preview is not None for case in run_page(whole_run, viewer_cases=1).cases} == {
+        "one": True,
+        "two": False,
+    }
+    damaged = whole_run / "images" / "one.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    page = run_page(whole_run, viewer_cases=1)
+    assert {case.name: case.preview is not None for case in page.cases} == {"one": False, "two": True}
+    assert page.notes[0].startswith("one is not in the viewer: compressed")
+    assert page.lead.startswith("2 cases segmented, 1 refused. The viewer holds 1 volume")
+
+
+@needs_viewer
 def test_images_of_nifti_input_come_from_the_study(whole_run, tmp_path):
     study = tmp_path / "study"
     study.mkdir()
