@@ -263,16 +263,17 @@ def _has_voxel(
 
 def _faces_away(outside: Elements, interface: Elements) -> NDArray[np.bool_]:
     """Which elements face, within 60°, where the nearest element of the interface faces."""
-    _, nearest = KDTree(interface.points_mm).query(outside.points_mm)
+    _, nearest = KDTree(interface.points_mm).query(outside.points_mm, workers=cores())
     return np.asarray((outside.normals * interface.normals[nearest]).sum(axis=1) > _FACING_COSINE)
 
 
 def _normals(mask: NDArray[np.bool_], places: FloatArray, grid: Grid) -> FloatArray:
     """Unit vectors (N, 3) in world directions out of a mask smoothed over two voxels, at places in its voxels."""
     field = mask.astype(np.float32)
-    slopes = [
-        ndimage.gaussian_filter(field, _NORMAL_VOXELS, order=order, mode="nearest") for order in np.eye(3, dtype=int)
-    ]
+    slopes = spread_over_cores(
+        lambda order: ndimage.gaussian_filter(field, _NORMAL_VOXELS, order=order, mode="nearest"),
+        [(1, 0, 0), (0, 1, 0), (0, 0, 1)],
+    )
     gradient = np.stack([ndimage.map_coordinates(slope, places.T, order=1, mode="nearest") for slope in slopes], axis=1)
     outwards = -gradient @ np.linalg.inv(grid.affine[:3, :3])
     return np.asarray(outwards / np.maximum(np.linalg.norm(outwards, axis=1, keepdims=True), 1e-12))
@@ -306,11 +307,11 @@ def _from_further_in(values: FloatArray, places: FloatArray, bare: FloatArray) -
     """
     known = np.isfinite(values)
     if len(bare):
-        distance, _ = KDTree(bare).query(places)
+        distance, _ = KDTree(bare).query(places, workers=cores())
         known &= distance >= _RIM_VOXELS
     if not known.any():
         return np.nan_to_num(values)
-    _, nearest = KDTree(places[known]).query(places)
+    _, nearest = KDTree(places[known]).query(places, workers=cores())
     return np.asarray(np.where(known, values, values[known][nearest]))
 
 
@@ -332,6 +333,7 @@ def _enclosed(interface: Elements, covered: NDArray[np.bool_]) -> NDArray[np.boo
 
 def _rim_vertices(corners: NDArray[np.int64]) -> NDArray[np.int64]:
     """Vertices on the edge of an open surface: those of quadrilateral sides that belong to one element only."""
-    sides = np.sort(np.stack([corners, np.roll(corners, -1, axis=1)], axis=2).reshape(-1, 2), axis=1)
-    unique, count = np.unique(sides, axis=0, return_counts=True)
-    return np.unique(unique[count == 1])
+    others, vertices = np.roll(corners, -1, axis=1), int(corners.max()) + 1
+    numbers = np.minimum(corners, others) * vertices + np.maximum(corners, others)
+    unique, count = np.unique(numbers, return_counts=True)
+    return np.unique(np.divmod(unique[count == 1], vertices))
