@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from msksam_cli.core.slicing import take_slice
 
@@ -109,6 +108,8 @@ def bounding_box(values: NDArray[Any]) -> Box3D | None:
 
 def label_boxes(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[int, Box3D]:
     """Label above 0 → slices of the smallest box that holds it, for all that occur in an array (I, J, K)."""
+    from scipy import ndimage  # slow to load, and most of core has no use for it
+
     somewhere = bounding_box(labels)
     if somewhere is None:
         return {}
