@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from msksam_cli.core.cores import cores, threads
@@ -100,16 +100,15 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
     bundle = viewer_bundle() if viewer_cases else None
     most_bytes = _OVERLAYS_BYTES // max(len(order), 1)
     with threads(cores()) as pool:
-        cases = pool.map(lambda case: run.review_case(case, most_bytes), order)
         with_volume = [case for case in order if run.has_volume(case)] if bundle else []
         if bundle and with_volume:
             pool.submit(lambda: bundle.packed)
-        previews, notes = run.previews(with_volume, viewer_cases)
-        shown = [(replace(case, preview=previews.get(case.name)), problem) for case, problem in cases]
+        volumes, notes = run.volumes(with_volume, viewer_cases)
+        shown = list(pool.map(lambda case: run.review_case(case, volumes.get(case), most_bytes), order))
     records = _run_records(run_folder)
     refused = tuple(reason for record in records for reason in _refused(record))
-    count = "1 volume" if len(previews) == 1 else f"{len(previews)} volumes"
-    held = f"The viewer holds {count}, of the first cases that have one. " if previews else ""
+    count = "1 volume" if len(volumes) == 1 else f"{len(volumes)} volumes"
+    held = f"The viewer holds {count}, of the first cases that have one. " if volumes else ""
     return ReviewPage(
         title="Segmentation report",
         lead=f"{len(order)} {'case' if len(order) == 1 else 'cases'} segmented, {len(refused)} refused. {held}"
@@ -121,7 +120,7 @@ def run_page(run_folder: Path, series: Sequence[Series] = (), viewer_cases: int 
         columns=run.columns,
         cases=tuple(case for case, _ in shown),
         tissues=run.tissues,
-        viewer=bundle if previews else None,
+        viewer=bundle if volumes else None,
         notes=(*notes, *(problem for _, problem in shown if problem)),
     )
 

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msksam_cli.core.cores import cores_with_memory, few_cores, spread_over_cores, threads
+from msksam_cli.core.geometry import Grid
 from msksam_cli.core.series import Series
 from msksam_cli.core.tissues import TissueTable, default_table
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import InputError
-from msksam_cli.io.figure_layout import Mark, figure_layout, prompt_marks
+from msksam_cli.io.figure_layout import Layout, Mark, figure_layout, prompt_marks
 from msksam_cli.io.figures import jpeg_from_png, png_size_px
 from msksam_cli.io.nifti import read_label_map, read_volume
 from msksam_cli.io.preview import Preview, preview
@@ -56,6 +57,27 @@ _STATUSES = ("complete", "cut_by_field_of_view", "empty", "failed")
 
 
 @dataclass(frozen=True, eq=False)
+class LaidOut:
+    """What is left of labels that were read, to lay prompts over their figure: grid, and layout of the figure."""
+
+    grid: Grid
+    layout: Layout
+
+    @classmethod
+    def of(cls, labels: LabelMap) -> LaidOut:
+        """Of these labels."""
+        return cls(labels.grid, figure_layout(labels, titled=True))
+
+
+@dataclass(frozen=True, eq=False)
+class ShownVolume:
+    """The volume of a case in the viewer, and its labels, which were read for it."""
+
+    preview: Preview
+    labels: LaidOut
+
+
+@dataclass(frozen=True, eq=False)
 class RunFolder:
     """What a run folder holds, by case."""
 
@@ -96,10 +118,10 @@ class RunFolder:
         statuses = (status.replace("_", " ") for status in _STATUSES)
         return (*expected, "tissues", *statuses, "doubts", "lowest IoU prediction")
 
-    def review_case(self, case: str, most_bytes: int) -> tuple[ReviewCase, str]:
-        """The case as the page shows it without a volume, and what is wrong with its files, "" for nothing."""
+    def review_case(self, case: str, volume: ShownVolume | None, most_bytes: int) -> tuple[ReviewCase, str]:
+        """The case as the page shows it, and what is wrong with its files, "" for nothing."""
         rows, flags, risk = self.metrics[case], self.flags.get(case, []), self.risks[case]
-        overlay, problem = self._overlay(case, rows, most_bytes)
+        overlay, problem = self._overlay(case, rows, volume.labels if volume else None, most_bytes)
         labels = self._labels_path(case)
         found = ReviewCase(
             name=case,
@@ -112,6 +134,7 @@ class RunFolder:
             overlay=overlay,
             maps=tuple(self._maps(case)),
             tables=(_tissue_table(rows),),
+            preview=volume.preview if volume else None,
             labels_sha256=file_sha256(labels) if labels.is_file() else "",
         )
         return found, problem
@@ -121,29 +144,30 @@ class RunFolder:
         has_image = self._image_path(case).is_file() or case in self.series
         return has_image and self._labels_path(case).is_file()
 
-    def previews(self, cases: Sequence[str], most: int) -> tuple[dict[str, Preview], list[str]]:
+    def volumes(self, cases: Sequence[str], most: int) -> tuple[dict[str, ShownVolume], list[str]]:
         """Volumes for the viewer of the first cases whose files can be read, and why others are not among them."""
-        found: dict[str, Preview] = {}
+        found: dict[str, ShownVolume] = {}
         problems: list[str] = []
         left = list(cases)
         while left and len(found) < most:
             tried, left = left[: most - len(found)], left[most - len(found) :]
             workers = min(few_cores(), cores_with_memory(_VOLUME_BYTES))
-            for case, shown in zip(tried, spread_over_cores(self._preview, tried, workers), strict=True):
-                if isinstance(shown, Preview):
+            for case, shown in zip(tried, spread_over_cores(self._volume, tried, workers), strict=True):
+                if isinstance(shown, ShownVolume):
                     found[case] = shown
                 else:
                     problems.append(f"{case} is not in the viewer: {shown.message}")
         return found, problems
 
-    def _preview(self, case: str) -> Preview | InputError:
-        """The preview of a case, or what is wrong with its files."""
+    def _volume(self, case: str) -> ShownVolume | InputError:
+        """The volume of a case, or what is wrong with its files."""
         kept = self._image_path(case)
         try:
             with threads(1) as beside:
-                labels = beside.submit(read_label_map, self._labels_path(case), self.tissues)
+                reading = beside.submit(read_label_map, self._labels_path(case), self.tissues)
                 volume, _ = read_volume(kept) if kept.is_file() else read_series(self.series[case])
-            return preview(volume, labels.result(), self.tissues)
+            labels = reading.result()
+            return ShownVolume(preview(volume, labels, self.tissues), LaidOut.of(labels))
         except InputError as error:
             return error
 
@@ -159,7 +183,9 @@ class RunFolder:
         expected = (_number(risk.expected_dice),) if "expected Dice" in self.columns else ()
         return (*expected, str(len(states)), *counts, str(len(flags)), _number(risk.lowest_iou))
 
-    def _overlay(self, case: str, rows: Sequence[Row], most_bytes: int) -> tuple[Overlay | None, str]:
+    def _overlay(
+        self, case: str, rows: Sequence[Row], labels: LaidOut | None, most_bytes: int
+    ) -> tuple[Overlay | None, str]:
         path = self.folder / FIGURES_FOLDER / f"{case}.png"
         if not path.is_file():
             return None, ""
@@ -171,18 +197,18 @@ class RunFolder:
         problem = ""
         marks: tuple[Mark, ...] = ()
         try:
-            marks = self._marks(case, size)
+            marks = self._marks(case, size, labels)
         except InputError as error:
             problem = f"{case}: no prompts are drawn: {error.message}"
         return Overlay(Picture(jpeg_from_png(content, most_bytes), text, caption), size, marks), problem
 
-    def _marks(self, case: str, size: Size) -> tuple[Mark, ...]:
+    def _marks(self, case: str, size: Size, labels: LaidOut | None) -> tuple[Mark, ...]:
         """Prompts in pixels of the figure; none where labels or prompts are missing."""
         prompts = self.folder / "prompts" / f"{case}.json"
         if not (prompts.is_file() and self._labels_path(case).is_file()):
             return ()
-        labels: LabelMap = read_label_map(self._labels_path(case), self.tissues)
-        layout = figure_layout(labels, titled=True)
+        labels = labels or LaidOut.of(read_label_map(self._labels_path(case), self.tissues))
+        layout = labels.layout
         if abs(layout.width_px - size.width_px) > _ROUNDED_PX or layout.bottom_px > size.height_px + _ROUNDED_PX:
             raise InputError("the labels are not those of the figure any more")
         return prompt_marks(layout, read_prompts(prompts, labels.grid, self.tissues))
