@@ -111,7 +111,7 @@ def layout_of(sam: Sam) -> Layout:
 
 def ask(
     sam: Sam,
-    image: Planes,
+    images: Sequence[Planes],
     *,
     points: tuple[Tensor, Tensor] | None,
     boxes: Tensor | None,
@@ -123,22 +123,23 @@ def ask(
 
     Args:
         sam: the network.
-        image: (N, 256, h, h) embeddings, and the means of their blocks where these are seen.
+        images: N embeddings (1, 256, h, h) one by one, or one of N together, and the means of their blocks where these
+            are seen.
         points: (N, K, 2) pixels of the model frame, and (N, K) labels.
         boxes: (N, 4), counted alike.
         mask_prompts: (N, 1, 4h, 4h) logits; of a block of cells that is seen as one, what the first cell has counts.
         seen: what each prompt sees; beyond its cells logits are far below 0. None to see every cell.
         arithmetic: context the decoder runs in, such as autocast.
     """
-    side, blocks = image.cells.shape[-1], image.blocks.shape[-1]
+    side, blocks = images[0].cells.shape[-1], images[0].blocks.shape[-1]
     sparse, _ = sam.prompt_encoder(points=points, boxes=boxes, masks=None)
-    look = None if seen is None else _on_device(seen, image.cells.device)
+    look = None if seen is None else _on_device(seen, images[0].cells.device)
     positions = positions_of(sam, side, side // blocks if blocks else None)
     dense = sam.prompt_encoder.no_mask_embed.weight[None]
     if mask_prompts is not None:
         dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, blocks)
     with arithmetic or nullcontext():
-        return masks_of(sam.mask_decoder, image, positions, dense=dense, sparse=sparse, seen=look)
+        return masks_of(sam.mask_decoder, images, positions, dense=dense, sparse=sparse, seen=look)
 
 
 def seen_of(focuses: Sequence[Focus], layout: Layout, asking: Asking) -> Seen | None:
@@ -208,7 +209,7 @@ def _answered(sam: Sam, images: Sequence[Planes], questions: Questions, asking: 
             masks = box_mask_prompt(boxes, layout.side_px, layout.cells * LOW_RES_PER_EMBEDDING)
         low_res, iou_predictions = ask(
             sam,
-            images[0] if len(images) == 1 else Planes(*(torch.cat(parts) for parts in zip(*images, strict=True))),
+            images,
             points=_points(questions, sam.device),
             boxes=boxes,
             mask_prompts=masks,

@@ -127,7 +127,7 @@ class DecoderGraph(nn.Module):
         )
         image = Planes.of(embeddings, self.block_cells)
         positions = Planes(self.positions, self.block_positions)
-        return masks_of(self.mask_decoder, image, positions, dense=dense, sparse=sparse, seen=look)
+        return masks_of(self.mask_decoder, [image], positions, dense=dense, sparse=sparse, seen=look)
 
     def _positions(self, shares_xy: Tensor) -> Tensor:
         """Random Fourier features (…, 256) of places 0…1 across the embedding (Tancik et al., NeurIPS 2020)."""

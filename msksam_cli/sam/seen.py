@@ -5,6 +5,7 @@ Tensors alone, so that torch's exporter can follow it with all lengths left open
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -37,17 +38,20 @@ class Planes(NamedTuple):
         return cls(cells, functional.avg_pool2d(cells, block_cells) if block_cells else cells[..., :0, :0])
 
 
-def seen_cells(image: Planes, positions: Planes, seen: SeenCells | None) -> Cells:
+def seen_cells(images: Sequence[Planes], positions: Planes, seen: SeenCells | None) -> Cells:
     """What the mask decoder is given of N embeddings, dense prompts yet to be added.
 
     Args:
-        image: the embeddings.
+        images: N embeddings one by one, of which no copies are made where few of their cells are seen, or one of N
+            together.
         positions: of cells and blocks, the same for all.
         seen: which of these; None for every cell.
     """
     if seen is None:
-        return Cells(_rows(image.cells), _rows(positions.cells))
-    return Cells(_gathered(image, seen), _gathered(positions, seen), seen.log_counts)
+        return Cells(_joined([_rows(image.cells) for image in images]), _rows(positions.cells))
+    ones = [seen] if len(images) == 1 else [SeenCells(*(part[n : n + 1] for part in seen)) for n in range(len(images))]
+    values = _joined([_gathered(image, one) for image, one in zip(images, ones, strict=True)])
+    return Cells(values, _gathered(positions, seen), seen.log_counts)
 
 
 def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | None, blocks: int) -> Tensor:
@@ -76,21 +80,21 @@ def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | N
 
 
 def masks_of(
-    decoder: Any, image: Planes, positions: Planes, *, dense: Tensor, sparse: Tensor, seen: SeenCells | None
+    decoder: Any, images: Sequence[Planes], positions: Planes, *, dense: Tensor, sparse: Tensor, seen: SeenCells | None
 ) -> tuple[Tensor, Tensor]:
     """Low-res logits (N, 4, 4h, 4h), far below 0 beyond the near cells, and IoU predictions (N, 4).
 
     Args:
         decoder: `segment_anything.modeling.MaskDecoder`.
-        image: the embeddings.
+        images: N embeddings one by one, or one of N together.
         positions: of cells and blocks, the same for all.
         dense: (N or 1, L or 1, C) embedded mask prompts.
         sparse: (N, T, C) embedded points and boxes.
         seen: which cells and blocks; None for every cell.
     """
-    side = image.cells.shape[-1]
+    side = images[0].cells.shape[-1]
     masked = side**2 if seen is None else seen.near.shape[1]
-    parts, scores = predict_masks(decoder, seen_cells(image, positions, seen), dense, sparse, masked)
+    parts, scores = predict_masks(decoder, seen_cells(images, positions, seen), dense, sparse, masked)
     return planes_of(parts, side, side) if seen is None else put_back(parts, seen, side), scores
 
 
@@ -109,6 +113,10 @@ def put_back(parts: Tensor, seen: SeenCells, side: int) -> Tensor:
     planes = parts.new_full((count, masks, side * side * pixels), OUTSIDE_LOGIT)
     planes = planes.scatter(2, places.reshape(count, 1, -1).expand(-1, masks, -1), parts.reshape(count, masks, -1))
     return planes.reshape(count, masks, LOW_RES_PER_EMBEDDING * side, LOW_RES_PER_EMBEDDING * side)
+
+
+def _joined(values: Sequence[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.cat(list(values))
 
 
 def _gathered(planes: Planes, seen: SeenCells) -> Tensor:

@@ -92,7 +92,7 @@ class Lesson(nn.Module):
                 seen = seen_of(self._focuses(boxes, points, len(numbers)), layout, self._asking)
             logits, scores = ask(
                 self.sam,
-                image,
+                [image],
                 points=None if points is None or labels is None else (points, labels),
                 boxes=boxes,
                 mask_prompts=mask_prompt,

@@ -60,9 +60,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
             limited(len(images))
             return embed(sam, images, precision)
 
-        def ask_limited(sam: Sam, image: Planes, **how: Any) -> tuple[torch.Tensor, torch.Tensor]:
-            limited(len(image.cells))
-            return ask(sam, image, **how)
+        def ask_limited(sam: Sam, images: Sequence[Planes], **how: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            limited(sum(len(image.cells) for image in images))
+            return ask(sam, images, **how)
 
         def moved(module: torch.nn.Module, *where: Any, **how: Any) -> torch.nn.Module:
             left.extend(where)

@@ -39,7 +39,7 @@ def stock_answer(sam: Any, features: torch.Tensor, sparse: torch.Tensor) -> tupl
 
 
 def own_answer(sam: Any, features: torch.Tensor, sparse: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    cells = seen_cells(Planes.of(features, None), positions_of(sam, SIDE), None)
+    cells = seen_cells([Planes.of(features, None)], positions_of(sam, SIDE), None)
     parts, scores = predict_masks(sam.mask_decoder, cells, torch.zeros(1, 1, 256), sparse, SIDE**2)
     return planes_of(parts, SIDE, SIDE), scores
 
@@ -74,9 +74,9 @@ def test_gradients_equal_the_stock_decoders(sam: Any) -> None:
 @torch.inference_mode()
 def test_positions_kept_while_answering_serve_training_after_it(sam: Any) -> None:
     features, boxes = torch.randn(1, 256, 64, 64), torch.tensor([[30.0, 40.0, 90.0, 120.0]])
-    first, _ = ask(sam, Planes.of(features, None), points=None, boxes=boxes, mask_prompts=None)
+    first, _ = ask(sam, [Planes.of(features, None)], points=None, boxes=boxes, mask_prompts=None)
     with torch.inference_mode(mode=False):
-        again, _ = ask(sam, Planes.of(features.clone(), None), points=None, boxes=boxes, mask_prompts=None)
+        again, _ = ask(sam, [Planes.of(features.clone(), None)], points=None, boxes=boxes, mask_prompts=None)
         again.square().mean().backward()
     torch.testing.assert_close(again.detach(), first)
     assert sam.mask_decoder.iou_token.weight.grad.abs().max() > 0
@@ -121,7 +121,9 @@ def test_blocks_of_equal_cells_are_answered_as_each_of_their_cells_would_be(sam:
     sparse, seen = torch.randn(count, 3, 256), tensors(seen_by(focuses, SIDE, BLOCK))
 
     def answer(look: SeenCells | None, masked: int) -> tuple[Tensor, Tensor, Cells]:
-        cells = seen_cells(Planes.of(features, BLOCK), Planes.of(positions, BLOCK), look)
+        cells = seen_cells([Planes.of(features, BLOCK)], Planes.of(positions, BLOCK), look)
+        singly = seen_cells([Planes.of(one[None], BLOCK) for one in features], Planes.of(positions, BLOCK), look)
+        assert torch.equal(cells.values, singly.values)
         dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, SIDE // BLOCK)
         return *predict_masks(sam.mask_decoder, cells, dense, sparse, masked), cells
 

@@ -102,7 +102,7 @@ def test_the_exported_decoder_answers_as_torch_whatever_is_seen(
     logits, scores = onnx_small.decoder.run(None, asked)
     wanted, wanted_scores = ask(
         small_64.sam,
-        Planes.of(torch.from_numpy(asked["embeddings"]), 4),
+        [Planes.of(torch.from_numpy(asked["embeddings"]), 4)],
         points=None,
         boxes=torch.from_numpy(asked["point_coords"]).flatten(1),
         mask_prompts=torch.from_numpy(asked["mask_input"]),
