@@ -21,6 +21,7 @@ from msksam_cli.core.prompts import Box, Prompt
 from msksam_cli.core.tissues import TissueTable
 
 Plane = NDArray[np.float32]
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
 NOTHING = np.float32(-30.0)
 """Logit of a pixel that nothing was asked about."""
@@ -113,7 +114,7 @@ def _window(box: Box | None, shape: tuple[int, int], margin_px: float) -> tuple[
     return slice(int(np.floor(y0)), int(np.ceil(y1)) + 1), slice(int(np.floor(x0)), int(np.ceil(x1)) + 1)
 
 
-def clean_labels(values: NDArray[np.uint16], grid: Grid, rules: FusionRules) -> NDArray[np.uint16]:
+def clean_labels(values: Labels, grid: Grid, rules: FusionRules) -> Labels:
     """Labels (I, J, K) without small pieces and small holes; every tissue keeps its largest piece.
 
     A hole is filled only with background, so that a tissue never grows into another.

@@ -30,6 +30,7 @@ from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.priors import THIN_GROUPS
 from msksam_cli.core.atlases import PlacedAtlas
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -88,13 +89,13 @@ def anchors(known: TissueTable) -> tuple[Tissue, ...]:
 
 
 def attach_to_bones(
-    placed: PlacedAtlas, found: Mapping[int, NDArray[np.bool_]], rules: AttachmentRules | None = None
+    placed: PlacedAtlas, found: Mapping[int, Boxed], rules: AttachmentRules | None = None
 ) -> PlacedAtlas:
     """The placement with its thin tissues at their distances from the found bones, and these in place of its own.
 
     Args:
         placed: as it was placed, not sharpened.
-        found: label value → (I, J, K) mask of a bone on the volume's grid.
+        found: label value → mask of a bone (I, J, K) on the volume's grid.
         rules: how far and how smoothly.
 
     Returns:
@@ -111,7 +112,7 @@ def attach_to_bones(
     values = _each(kept, lambda index: spread(kept.on_work(index), fine.shape))
     thin = [tissue.index for tissue in placed.tissues if tissue.group in THIN_GROUPS]
     box = box_round([values[index] for index in thin], fine.spacing_mm, rules.margin_mm)
-    shown = [index for index, mask in found.items() if index in values and mask.any()]
+    shown = [index for index, mask in found.items() if index in values and mask.part.any()]
     bones = _each(shown, lambda index: _on_grid(found[index], placed.grid, fine))
     bones = {i: bone for i, bone in bones.items() if _dice(bone, values[i] > _SURFACE) >= rules.least_dice}
     if box is None or not bones:
@@ -197,7 +198,7 @@ def _fine_grid(grid: Grid, rules: AttachmentRules) -> Grid:
     return fine
 
 
-def _on_grid(mask: NDArray[np.bool_], grid: Grid, fine: Grid) -> NDArray[np.bool_]:
+def _on_grid(mask: Boxed, grid: Grid, fine: Grid) -> NDArray[np.bool_]:
     """A mask on a nearly isotropic grid; between slices thicker than that its surface runs where distances are 0.
 
     Raya and Udupa, Shape-based interpolation, IEEE TMI 1990.

@@ -48,7 +48,9 @@ class Classes:
 def normalised(intensities: NDArray[np.float32], low_high: tuple[float, float]) -> NDArray[np.float32]:
     """Intensities clipped to a window and scaled to 0…1."""
     low, high = low_high
-    return np.asarray(np.clip((intensities - low) / (high - low), 0.0, 1.0), dtype=np.float32)
+    scaled = np.asarray(intensities - low, dtype=np.float32)
+    scaled /= high - low
+    return np.clip(scaled, 0.0, 1.0, out=scaled)
 
 
 def template_classes(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from msksam_cli.atlas.resampling import interpolated_along
-from msksam_cli.core.boxed import Boxed, bounding_box, quantised
+from msksam_cli.core.boxed import NOWHERE, Boxed, quantised
 from msksam_cli.core.geometry import Grid
 
 
@@ -81,36 +81,37 @@ def nearest_places(before: int, after: int) -> NDArray[np.intp]:
     return np.minimum(places, before - 1)
 
 
-def spread(values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Values on one grid, or a mask as 0 and 1, linearly interpolated on another that shares its axes and outer edges.
+def spread(values: Boxed | NDArray[np.float32], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Values on one grid, linearly interpolated on another that shares its axes and outer edges.
 
     Where the other grid reaches half a voxel further, the outermost value is repeated.
 
     >>> spread(np.array([[[0.0, 1.0]]], dtype=np.float32), (1, 1, 4)).ravel().tolist()
     [0.0, 0.25, 0.75, 1.0]
     """
-    return np.asarray(values if values.shape == shape else spread_boxed(values, shape).whole(), dtype=np.float32)
+    if not isinstance(values, Boxed) and values.shape == shape:
+        return values
+    return np.asarray(spread_boxed(values, shape).whole(), dtype=np.float32)
 
 
-def spread_boxed(values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, int, int]) -> Boxed:
+def spread_boxed(values: Boxed | NDArray[np.float32], shape: tuple[int, int, int]) -> Boxed:
     """What `spread` gives, without the voxels round it that are 0."""
-    nothing = Boxed(shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), dtype=np.float32))
-    box = bounding_box(values)
-    if box is None or values.shape == shape:
-        return Boxed.of(values) if box else nothing
+    known = values if isinstance(values, Boxed) else Boxed.of(values)
+    if known.shape == shape:
+        return known
     target_box: list[slice] = []
+    source_box: list[slice] = []
     places = []
-    for axis in range(3):
-        position = (np.arange(shape[axis]) + 0.5) * (values.shape[axis] / shape[axis]) - 0.5
-        position = np.clip(position, 0, values.shape[axis] - 1)
-        used = np.flatnonzero((position > box[axis].start - 1) & (position < box[axis].stop))
-        if used.size == 0:  # the other grid is coarser and steps over what there is
-            return nothing
+    for before, after, own in zip(known.shape, shape, known.box, strict=True):
+        position = np.clip((np.arange(after) + 0.5) * (before / after) - 0.5, 0, before - 1)
+        used = np.flatnonzero((position > own.start - 1) & (position < own.stop))
+        if own.start == own.stop or used.size == 0:  # the other grid may be coarser and step over what there is
+            return Boxed(shape, NOWHERE, np.zeros((0, 0, 0), dtype=np.float32))
         target_box.append(slice(int(used[0]), int(used[-1]) + 1))
-        places.append(position[used])
-    first = [int(along[0]) for along in places]
-    part = values[tuple(slice(low, int(along[-1]) + 2) for low, along in zip(first, places, strict=True))]
-    part = np.asarray(part, dtype=np.float32)
-    for axis in sorted(range(3), key=lambda a: shape[a] / values.shape[a]):
-        part = interpolated_along(part, axis, places[axis] - first[axis])
+        first, last = int(position[used[0]]), int(position[used[-1]])
+        source_box.append(slice(first, min(last + 2, before)))
+        places.append(position[used] - first)
+    part = known.within((source_box[0], source_box[1], source_box[2])).astype(np.float32, copy=False)
+    for axis in sorted(range(3), key=lambda a: shape[a] / known.shape[a]):
+        part = interpolated_along(part, axis, places[axis])
     return Boxed(shape, (target_box[0], target_box[1], target_box[2]), part)

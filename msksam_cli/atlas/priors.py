@@ -33,6 +33,7 @@ PROMPT_KINDS = ("auto", "box", "point", "box+point")
 THIN_GROUPS = ("cartilage", "meniscus")
 _LEAST, _INSIDE, _SURE = 0.3, 0.5, 0.8
 _SMALLEST_MM2 = 4.0
+_NEAR_PX = 3
 
 _PlanePart = tuple[slice, slice]
 _Winners = Callable[[int, _PlanePart], NDArray[np.integer]]
@@ -124,17 +125,11 @@ def prompts_from_priors(
 
     def prompts_for(tissue: Tissue) -> list[Prompt]:
         question = _Question(tissue, rules, f"atlas:{placed.atlas_name}", pad=True)
-        probability = boxed_probability(placed, tissue.index)
+        probability = placed.boxed(tissue.index)
         return list(_tissue_prompts(question, probability, winner, placed.grid, slice_axis))
 
     by_tissue = spread_over_cores(prompts_for, tuple(tissues), few_cores())
     return _ordered(list(chain.from_iterable(by_tissue)))
-
-
-def boxed_probability(placed: PlacedAtlas, index: int) -> Boxed:
-    """Where a placed tissue may be, P (I, J, K) as float32, without the voxels round it where it cannot."""
-    known = placed.probabilities
-    return known.boxed(index) if isinstance(known, WorkingProbabilities) else Boxed.of(known[index])
 
 
 def _winner_planes(placed: PlacedAtlas, slice_axis: int) -> _Winners:
@@ -290,8 +285,11 @@ def _prompt(question: _Question, plane: _Plane, part: NDArray[np.bool_]) -> Prom
 
 def _undecided_mm(plane: _Plane, part: NDArray[np.bool_]) -> float:
     """Half the mean width of the zone round a part in which 0.2 < P < 0.8."""
-    near = ndimage.binary_dilation(part, iterations=3)
-    undecided = near & (plane.probability > 1 - _SURE) & (plane.probability < _SURE)
+    x0, y0, x1, y1 = (round(v) for v in Box.of_mask(part).padded(_NEAR_PX + 1, _NEAR_PX + 1, part.shape).xyxy)
+    window = slice(y0, y1 + 1), slice(x0, x1 + 1)
+    part, probability = part[window], plane.probability[window]
+    near = ndimage.binary_dilation(part, iterations=_NEAR_PX)
+    undecided = near & (probability > 1 - _SURE) & (probability < _SURE)
     rim = part & ~ndimage.binary_erosion(part)
     pixel_mm = float(np.sqrt(plane.spacing_mm[0] * plane.spacing_mm[1]))
     return min(0.5 * pixel_mm * float(undecided.sum()) / max(int(rim.sum()), 1), 6.0)

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from msksam_cli.atlas.appearance import SharpeningRules, sharpen_placement
 from msksam_cli.atlas.attached import anchors, attach_to_bones, bones_to_find
-from msksam_cli.atlas.priors import boxed_probability, prompts_from_priors
+from msksam_cli.atlas.priors import prompts_from_priors
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.cores import spread_over_cores
@@ -214,7 +214,7 @@ def prompting_placement(
         found = segment_placed(volume, sharpened(), asking, tally).labels
         kept.keep_bones(placed, _asked(asking), found)
     with tally.timed("refine"):
-        attached = attach_to_bones(placed, {bone.index: found.mask(bone.index) for bone in bones})
+        attached = attach_to_bones(placed, {bone.index: found.boxed(bone.index) for bone in bones})
         if attached is not placed:
             return sharpen_placement(attached, volume, _SURER)
     return sharpened()
@@ -251,7 +251,7 @@ def segment_placed(
 def placed_questions(volume: Volume, placed: PlacedAtlas, setup: Setup) -> tuple[tuple[Prompt, ...], Quantised]:
     """Prompts for the wanted tissues, and label value → P (I, J, K) as `Boxed` of uint8, 255 meaning 1."""
     prompts = prompts_from_priors(placed, setup.tissues, volume.grid.slice_axis, setup.prompt_kind)
-    return prompts, {index: boxed_probability(placed, index).quantised() for index in setup.tissues.indices}
+    return prompts, {index: placed.boxed(index).quantised() for index in setup.tissues.indices}
 
 
 def segment_with_prompts(
@@ -294,7 +294,7 @@ def labels_from_evidence(
 ) -> LabelMap:
     """Labels of a volume from what is known about its slices."""
     tally = tally or Tally()
-    values = np.zeros(grid.shape, dtype=np.uint16)
+    values = np.zeros(grid.shape, dtype=np.uint8 if max(tissues.indices) < 256 else np.uint16)
     weights = rules.weights(tissues)
     for known in evidence:
         with tally.timed("decode"):
@@ -302,7 +302,7 @@ def labels_from_evidence(
             take_slice(values, grid.slice_axis, known.slice_index)[...] = labels
     with tally.timed("clean"):
         values = clean_labels(values, grid, rules)
-    return LabelMap(values.astype(np.uint8) if max(tissues.indices) < 256 else values, grid, tissues)
+    return LabelMap(values, grid, tissues)
 
 
 def gather_evidence(

@@ -17,6 +17,7 @@ from msksam_cli.atlas.attached import (
 )
 from msksam_cli.atlas.placed import WorkingProbabilities
 from msksam_cli.core.atlases import Fit, PlacedAtlas
+from msksam_cli.core.boxed import Boxed
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
 
@@ -57,6 +58,10 @@ def _placed(masks: dict[int, Mask], blur: float = 0.0) -> PlacedAtlas:
     return PlacedAtlas(GRID, WorkingProbabilities(GRID, GRID, soft), {}, TISSUES, fit, "", "toy", "")
 
 
+def _attached(placed: PlacedAtlas, found: dict[int, Mask], rules: AttachmentRules | None = None) -> PlacedAtlas:
+    return attach_to_bones(placed, {index: Boxed.of(mask) for index, mask in found.items()}, rules)
+
+
 def _dice(first: Mask, second: Mask) -> float:
     return 2.0 * float((first & second).sum()) / float(first.sum() + second.sum())
 
@@ -69,7 +74,7 @@ def _dice(first: Mask, second: Mask) -> float:
 def test_a_shell_comes_to_lie_on_the_bone_as_found_and_keeps_its_thickness(radius_mm: float, centre: Point) -> None:
     placed = _placed({BONE: _ball(15.0), SHELL: _cap(15.0)})
     truth = _cap(radius_mm, centre)
-    attached = attach_to_bones(placed, {BONE: _ball(radius_mm, centre)}).probabilities
+    attached = _attached(placed, {BONE: _ball(radius_mm, centre)}).probabilities
     before, after = (_dice(p[SHELL] > 0.5, truth) for p in (placed.probabilities, attached))
     assert before < 0.65
     assert after > max(0.72, before + 0.2)
@@ -88,7 +93,7 @@ def test_a_bone_that_is_no_ball_tells_the_shift_along_its_surface_too() -> None:
     found, truth = long_bone((4.0, 0, 0))
     placed = _placed({BONE: bone, SHELL: patch})
     both, normal_only = (
-        attach_to_bones(placed, {BONE: found}, rules).probabilities[SHELL] > 0.5
+        _attached(placed, {BONE: found}, rules).probabilities[SHELL] > 0.5
         for rules in (AttachmentRules(), AttachmentRules(rigid_steps=0))
     )
     assert _dice(both, truth) > 0.8
@@ -97,7 +102,7 @@ def test_a_bone_that_is_no_ball_tells_the_shift_along_its_surface_too() -> None:
 
 def test_a_prior_blurred_over_the_bone_leaves_it_and_fills_its_volume_again() -> None:
     placed = _placed({BONE: _ball(15.0), SHELL: _cap(15.0)}, blur=1.5)
-    attached = attach_to_bones(placed, {BONE: _ball(15.0)}).probabilities
+    attached = _attached(placed, {BONE: _ball(15.0)}).probabilities
     assert placed.probabilities[SHELL][_ball(14.0)].sum() > 10 * attached[SHELL][_ball(14.0)].sum()
     truth = _cap(15.0)
     assert _dice(attached[SHELL] > 0.5, truth) > _dice(placed.probabilities[SHELL] > 0.5, truth) + 0.1
@@ -116,13 +121,13 @@ def test_what_lies_between_two_bones_keeps_touching_both() -> None:
     before, now = joint(15.0), joint(13.5)
     soft = {index: before.get(index, np.zeros(GRID.shape, bool)).astype(np.float32) for index in table.indices}
     placed = replace(_placed({}), probabilities=WorkingProbabilities(GRID, GRID, soft), tissues=table)
-    attached = attach_to_bones(placed, {index: now[index] for index in (BONE, 5)}).probabilities
+    attached = _attached(placed, {index: now[index] for index in (BONE, 5)}).probabilities
     assert _dice(attached[DISC] > 0.5, now[DISC]) > _dice(before[DISC], now[DISC]) + 0.05
 
 
 def test_neighbours_make_room_and_probabilities_add_up_to_at_most_one() -> None:
     masks = {BONE: _ball(13.0), SHELL: _cap(13.0), FAT: ~_ball(13.0) & ~_cap(13.0)}
-    attached = attach_to_bones(_placed(masks), {BONE: _ball(16.0)}).probabilities
+    attached = _attached(_placed(masks), {BONE: _ball(16.0)}).probabilities
     total = np.sum([attached[index] for index in TISSUES.indices], axis=0)
     assert total.max() < 1.05
     assert attached[FAT][_cap(16.0)].mean() < 0.25
@@ -132,16 +137,16 @@ def test_neighbours_make_room_and_probabilities_add_up_to_at_most_one() -> None:
 
 def test_without_a_trustworthy_bone_the_placement_is_left_alone() -> None:
     placed = _placed({BONE: _ball(12.0), SHELL: _cap(12.0)})
-    assert attach_to_bones(placed, {}) is placed
-    assert attach_to_bones(placed, {BONE: np.zeros(GRID.shape, bool)}) is placed
-    assert attach_to_bones(placed, {BONE: _ball(6.0, (20, 20, 20))}) is placed
+    assert _attached(placed, {}) is placed
+    assert _attached(placed, {BONE: np.zeros(GRID.shape, bool)}) is placed
+    assert _attached(placed, {BONE: _ball(6.0, (20, 20, 20))}) is placed
     without_shell = _placed({BONE: _ball(12.0)})
-    assert attach_to_bones(without_shell, {BONE: _ball(13.0)}) is without_shell
+    assert _attached(without_shell, {BONE: _ball(13.0)}) is without_shell
 
 
 def test_a_large_volume_is_worked_on_more_coarsely() -> None:
     placed = _placed({BONE: _ball(15.0), SHELL: _cap(15.0)})
-    attached = attach_to_bones(placed, {BONE: _ball(17.0)}, AttachmentRules(most_voxels=60_000)).probabilities
+    attached = _attached(placed, {BONE: _ball(17.0)}, AttachmentRules(most_voxels=60_000)).probabilities
     assert isinstance(attached, WorkingProbabilities)
     assert np.prod(attached.work.shape) <= 60_000
     assert _dice(attached[SHELL] > 0.5, _cap(17.0)) > 0.6
@@ -149,7 +154,7 @@ def test_a_large_volume_is_worked_on_more_coarsely() -> None:
 
 def test_a_mask_of_another_shape_is_a_programmers_mistake() -> None:
     with pytest.raises(ValueError, match="do not belong"):
-        attach_to_bones(_placed({BONE: _ball(12.0)}), {BONE: np.zeros((3, 4, 5), bool)})
+        _attached(_placed({BONE: _ball(12.0)}), {BONE: np.zeros((3, 4, 5), bool)})
 
 
 def test_a_prior_that_is_nowhere_likely_fills_the_volume_it_is_expected_to_have() -> None:

@@ -137,7 +137,7 @@ def test_bones_are_asked_for_first_where_a_thin_tissue_is_wanted(setup, small_at
         return prompts_from_priors(placed, tissues, *others)
 
     def attached(placed, masks):
-        found.append({index: int(mask.sum()) for index, mask in masks.items()})
+        found.append({index: int(mask.part.sum()) for index, mask in masks.items()})
         return attach_to_bones(placed, masks)
 
     monkeypatch.setattr(segment_case, "prompts_from_priors", noted)
