@@ -30,7 +30,7 @@ from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.priors import THIN_GROUPS
 from msksam_cli.core.atlases import PlacedAtlas
-from msksam_cli.core.boxed import Boxed
+from msksam_cli.core.boxed import NOWHERE, Box3D, Boxed
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -46,27 +46,32 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, eq=False)
 class _Places:
-    """Where in the placed atlas what is at a voxel of the box is looked up.
+    """Where in the placed atlas what is at a voxel is looked up.
 
     Attributes:
-        moving: (I, J, K) voxels that are looked up elsewhere; all others stay.
+        box: beyond it nothing is moved.
+        moving: (I, J, K) voxels of the box that are looked up elsewhere; all others stay.
         at: (3, N) voxel coordinates where these are.
     """
 
+    box: Box3D
     moving: NDArray[np.bool_]
     at: Array
 
     @classmethod
-    def of(cls, anchors: Sequence[Anchor], spacing_mm: tuple[float, float, float], rules: AttachmentRules) -> _Places:
-        """Along the shifts of bones."""
-        shift_mm = shift_between(anchors, rules)
+    def of(
+        cls, anchors: Sequence[Anchor], box: Box3D, spacing_mm: tuple[float, float, float], rules: AttachmentRules
+    ) -> _Places:
+        """Along the shifts of bones, in a box."""
+        shift_mm = shift_between([anchor.within(box) for anchor in anchors], rules)
         moving = np.any(shift_mm, axis=0, keepdims=True)[0]
-        return cls(moving, voxels_of(moving) + shift_mm[:, moving] / column(spacing_mm))
+        start = column([part.start for part in box])
+        return cls(box, moving, voxels_of(moving) + start + shift_mm[:, moving] / column(spacing_mm))
 
     def looked_up(self, placed: Array) -> Array:
         """What the placed atlas (I, J, K) has at these places."""
         there = placed.copy()
-        there[self.moving] = ndimage.map_coordinates(placed, self.at, order=1, mode="nearest")
+        there[self.box][self.moving] = ndimage.map_coordinates(placed, self.at, order=1, mode="nearest")
         return there
 
 
@@ -128,9 +133,14 @@ def attach_to_bones(
         _left_by([values[index][box] for index in bones]), _left_by([edges[index][box] for index in bones])
     )
     soft = {index: value[box] for index, value in values.items() if index not in bones}
-    common = _Places.of(bones_beside, fine.spacing_mm, rules)
-    beside = _each(thin, lambda index: _beside(soft[index], bones_beside, rules))
-    places = {i: _Places.of(beside[i], fine.spacing_mm, rules) if i in beside else common for i in soft}
+    i, j, k = (slice(0, size) for size in outside.found.shape)
+
+    def along_its_bones(index: int) -> _Places:
+        near = box_round([soft[index]], fine.spacing_mm, rules.most_shift_mm)
+        return _Places.of(_beside(soft[index], bones_beside, rules), near or NOWHERE, fine.spacing_mm, rules)
+
+    common = _Places.of(bones_beside, (i, j, k), fine.spacing_mm, rules)
+    places = dict.fromkeys(soft, common) | _each(thin, along_its_bones)
     for index, part in _moved(soft, places, thin, outside).items():
         values[index][box] = part
     return replace(placed, probabilities=WorkingProbabilities(fine, placed.grid, {**values, **edges}))
@@ -155,7 +165,7 @@ def _moved(
     moved = _each(soft, found_at)
     room = outside.found
     for members in (thin, [index for index in moved if index not in thin]):
-        claimed = np.sum([moved[index] for index in members], axis=0)
+        claimed = _total([moved[index] for index in members], room.shape)
         share = np.minimum(1.0, room / np.maximum(claimed, 1e-6))
         moved |= {index: moved[index] * share for index in members}
         room = np.maximum(room - claimed * share, 0.0)
@@ -170,7 +180,16 @@ def _each(indices: Iterable[int], value_of: Callable[[int], _Value]) -> dict[int
 
 def _left_by(probabilities: Sequence[Array]) -> Array:
     """What several probabilities leave for others, 0…1."""
-    return np.asarray(np.clip(1.0 - np.sum(probabilities, axis=0), 0.0, 1.0), dtype=np.float32)
+    left = 1.0 - _total(probabilities, probabilities[0].shape)
+    return np.clip(left, 0.0, 1.0, out=left)
+
+
+def _total(values: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """The sum of arrays of a shape, of none as well; without the copy of all that numpy's sum makes."""
+    total = np.zeros(shape, dtype=np.float32)
+    for value in values:
+        total += value
+    return total
 
 
 def filling_its_volume(probability: Array) -> Array:

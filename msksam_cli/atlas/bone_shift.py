@@ -80,6 +80,10 @@ class Anchor:
         placed_mm, found_mm = (np.full(shape, distance_mm, dtype=np.float32) for _ in range(2))
         return cls(placed_mm, found_mm, np.zeros((3, *shape), dtype=np.float32))
 
+    def within(self, box: Box3D) -> Anchor:
+        """The part of it in a box."""
+        return Anchor(self.placed_mm[box], self.found_mm[box], self.shift_mm[:, *box])
+
 
 def fitted_anchor(
     placed: NDArray[np.bool_],
@@ -146,11 +150,16 @@ def _rigid_shift(
 
 def shift_between(anchors: Sequence[Anchor], rules: AttachmentRules) -> Array:
     """(3, I, J, K) in mm: the shifts of bones, each the more the nearer it is, none far from all of them."""
-    distances_mm = [np.abs(anchor.found_mm) for anchor in anchors]
-    weights = [_faded(distance, rules) / (distance + rules.touch_mm) ** 2 for distance in distances_mm]
-    fade = _faded(np.min(distances_mm, axis=0), rules)
-    shift_mm = np.sum([w * a.shift_mm for w, a in zip(weights, anchors, strict=True)], axis=0)
-    return np.asarray(fade * shift_mm / np.maximum(np.sum(weights, axis=0), 1e-6), dtype=np.float32)
+    shift_mm, shape = np.zeros_like(anchors[0].shift_mm), anchors[0].found_mm.shape
+    total, nearest_mm = np.full(shape, 1e-6, dtype=np.float32), np.full(shape, np.inf, dtype=np.float32)
+    for anchor in anchors:
+        distance_mm = np.abs(anchor.found_mm)
+        weight = _faded(distance_mm, rules) / (distance_mm + rules.touch_mm) ** 2
+        shift_mm += weight * anchor.shift_mm
+        total += weight
+        np.minimum(nearest_mm, distance_mm, out=nearest_mm)
+    shift_mm *= _faded(nearest_mm, rules) / total
+    return shift_mm
 
 
 def _faded(distance_mm: Array, rules: AttachmentRules) -> Array:

@@ -66,6 +66,11 @@ class Focus:
     rows: int
     columns: int
 
+    @property
+    def size(self) -> int:
+        """How many cells it has."""
+        return self.rows * self.columns
+
     def cells(self, side: int, every: int = 1) -> NDArray[np.int64]:
         """Numbers of its cells in an embedding of `side` a row, counted row by row; of every so many of them.
 
@@ -238,6 +243,7 @@ def answer_prompts(
     asking: Asking,
     *,
     together: int,
+    cells_together: float = math.inf,
     answer_all: Callable[[Sequence[Questions]], list[list[MaskPrediction]]],
 ) -> list[list[MaskPrediction]]:
     """Answers to all prompts of some slices, in their order.
@@ -251,6 +257,7 @@ def answer_prompts(
         layout: of the embeddings.
         asking: how prompts are put to the decoder.
         together: prompts at once at most.
+        cells_together: cells that these look at closely between them at most, where there is more than one.
         answer_all: what runs the decoder: batches of questions to the answers of each.
 
     Raises:
@@ -264,7 +271,7 @@ def answer_prompts(
     for embedding, _ in asked:
         if embedding.features.shape != layout.shape:
             raise ValueError(f"embedding of shape {embedding.features.shape}, the network makes {layout.shape}")
-    batches = _batches(questions, together)
+    batches = _batches(questions, together, cells_together)
     answered = answer_all([_together([questions[n] for n in batch]) for batch in batches])
     by_position = dict(zip(chain(*batches), chain(*answered), strict=True))
     answers: list[list[MaskPrediction]] = [[] for _ in asked]
@@ -283,14 +290,23 @@ def _question(
     return Question(prompt, number, slice_shape, box, points, focus_for(box, points, layout, block_cells))
 
 
-def _batches(questions: Sequence[Question], size: int) -> list[list[int]]:
-    """Positions of questions that can share a forward pass, at most `size` of them; see `Questions`."""
+def _batches(questions: Sequence[Question], most: int, most_cells: float) -> list[list[int]]:
+    """Positions of questions that can share a forward pass, see `Questions`: at most so many, with so many cells."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for position, question in enumerate(questions):
-        size_class = (question.focus.rows * question.focus.columns).bit_length()
+        size_class = question.focus.size.bit_length()
         key = question.box_xyxy is not None, len(question.points_xy), size_class, question.slice_shape
         alike.setdefault(key, []).append(position)
-    return [group[start : start + size] for group in alike.values() for start in range(0, len(group), size)]
+    batches: list[list[int]] = []
+    for group in alike.values():
+        batch: list[int] = []
+        for position in group:
+            largest = max(questions[n].focus.size for n in (*batch, position))
+            if not batch or len(batch) == most or largest * (len(batch) + 1) > most_cells:
+                batch = []
+                batches.append(batch)
+            batch.append(position)
+    return batches
 
 
 def _together(questions: Sequence[Question]) -> Questions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -33,7 +34,8 @@ from msksam_cli.sam.model import Sam, box_mask_prompt
 from msksam_cli.sam.seen import Planes, SeenCells, dense_prompts, masks_of
 from msksam_cli.sam.threads import map_over_cores
 
-CPU_CHUNK, GPU_CHUNK = 3, 64
+CPU_CHUNK, GPU_CHUNK = 6, 64
+CELLS_ON_CPU = 1300  # of 1 KiB each, near as much as a core's cache holds; more prompts at once are slower
 
 
 def decode_slices(
@@ -50,8 +52,8 @@ def decode_slices(
         sam: the network whose encoder made the embeddings.
         asked: slices with their prompts, boxes and points in pixels of the slice.
         asking: how prompts are put to the decoder.
-        chunk: prompts at once; when None, three on a CPU, whose caches hold no more, and 64 elsewhere. Elsewhere it
-            is halved as long as it does not fit.
+        chunk: prompts at once; when None, on a CPU as many of six as a core's cache holds, and 64 elsewhere. Elsewhere
+            it is halved as long as it does not fit.
         memory: what the device was found to hold, for later calls to begin with.
 
     Returns:
@@ -100,6 +102,7 @@ def _decoded(
         layout,
         asking,
         together=together,
+        cells_together=CELLS_ON_CPU if on_cpu else math.inf,
         answer_all=lambda batches: map_over_cores(answer, batches) if on_cpu else [answer(batch) for batch in batches],
     )
 
