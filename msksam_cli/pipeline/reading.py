@@ -98,12 +98,13 @@ def _begun(item: CaseItem, pool: ThreadPoolExecutor, is_wanted: Callable[[CaseIt
     if not is_wanted(item):
         return item
     volume = pool.submit(_read, item.series)
+    pool.submit(lambda: volume.result()[0].window)  # is kept with the volume, and not asked for at once
     image = pool.submit(lambda: packed_volume(*volume.result())) if item.keeps_image else None
     return replace(item, begun=Begun(volume, image))
 
 
 def _read(series: Series) -> Read:
-    """A series with what every case asks of its volume."""
+    """A series with what a case asks of its volume first."""
     volume, form = read_series(series)
-    _ = volume.sha256, volume.window
+    _ = volume.sha256
     return volume, form
