@@ -32,8 +32,8 @@ def compare(
         bool, typer.Option("--fit-fusion", help="Fit the prior's weight by tissue group; store it with each model.")
     ] = False,
     device: DeviceOption = "auto",
-    cache: Annotated[Path | None, typer.Option(help="Folder of embeddings.", show_default="user cache")] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no embeddings on disk.")] = False,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the cache.", show_default="user cache")] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing in it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare atlas alone, atlas prompts and true prompts on a labelled set, for one or more models."""

@@ -14,8 +14,16 @@ from msksam_cli.errors import EnvironmentFault, InputError, MsksamError, UsageEr
 from msksam_cli.io.cases import CaseFiles
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.resources import cache_folder
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.pipeline.case_matching import Unusable
-from msksam_cli.pipeline.compare_case import Compared, compare_case, labelled_case, prompting_placements, unseen
+from msksam_cli.pipeline.compare_case import (
+    Compared,
+    LabelledCase,
+    compare_case,
+    labelled_case,
+    prompting_placements,
+    unseen,
+)
 from msksam_cli.pipeline.compare_page import write_comparison
 from msksam_cli.pipeline.compare_result import ModelComparison
 from msksam_cli.pipeline.compare_set import LabelledSet, labelled_set, read_case
@@ -39,8 +47,8 @@ class CompareOptions:
         names: names of the label values, "1=femur,2=tibia" or a TSV file; "" looks for labels.tsv.
         prompt_kind: "auto", "box", "point" or "box+point", of atlas prompts and true prompts alike.
         device: "auto", "cpu", "cuda[:N]" or "mps".
-        cache: folder of embeddings, None for the user's own.
-        use_cache: whether embeddings are kept on disk at all.
+        cache: folder of embeddings and placements, None for the user's own.
+        use_cache: whether these are kept on disk at all.
         fit_fusion: fit the prior's weight per tissue group and store it with each model.
     """
 
@@ -79,13 +87,15 @@ def compare(options: CompareOptions) -> ModelComparison:
             f"{len(found.cases) - len(found.in_atlas)}",
             "Label more cases",
         )
-    setups = _setups(options, found)
+    results = ResultStore(options.cache or cache_folder()) if options.use_cache else None
+    setups = _setups(options, found, results)
     compared: list[Compared] = []
     tried: list[Tried] = []
     refused: list[Unusable] = []
     for files in tqdm(found.cases, desc="compare", unit="case", disable=None):
         try:
-            rows, sweep = _one_case(files, found, setups, options.fit_fusion)
+            case = _case(files, found, results)
+            rows, sweep = _one_case(case, setups, options.fit_fusion)
             compared += rows
             tried += sweep
         except MsksamError as error:
@@ -117,21 +127,22 @@ def compare(options: CompareOptions) -> ModelComparison:
     return result
 
 
-def _one_case(
-    files: CaseFiles, found: LabelledSet, setups: Mapping[str, Setup], fit: bool
-) -> tuple[list[Compared], list[Tried]]:
+def _case(files: CaseFiles, found: LabelledSet, results: ResultStore | None) -> LabelledCase:
     volume, truth = read_case(files, found)
     in_atlas = files.name in found.in_atlas
-    case = labelled_case(files.name, volume, truth, found.atlas, in_atlas=in_atlas, threads=cores())
+    return labelled_case(files.name, volume, truth, found.atlas, results=results, in_atlas=in_atlas, threads=cores())
+
+
+def _one_case(case: LabelledCase, setups: Mapping[str, Setup], fit: bool) -> tuple[list[Compared], list[Tried]]:
     prompting = prompting_placements(case, setups)
     tried: list[Tried] = []
-    if fit and not in_atlas:
+    if fit and not case.in_atlas:
         for name, setup in setups.items():
-            tried += try_weights(files.name, volume, truth, prompting[name], setup)
+            tried += try_weights(case.name, case.volume, case.truth, prompting[name], setup)
     return list(compare_case(case, setups, prompting)), tried
 
 
-def _setups(options: CompareOptions, found: LabelledSet) -> dict[str, Setup]:
+def _setups(options: CompareOptions, found: LabelledSet, results: ResultStore | None) -> dict[str, Setup]:
     """Model name → setup, in the order given."""
     store: EmbeddingStore = DiskStore(options.cache or cache_folder()) if options.use_cache else MemoryStore()
     setups: dict[str, Setup] = {}
@@ -140,5 +151,7 @@ def _setups(options: CompareOptions, found: LabelledSet) -> dict[str, Setup]:
         if model.name in setups:
             raise UsageError(f"two models are called {model.name}", "Rename one of the checkpoint files")
         rules = fusion_rules(given, model)
-        setups[model.name] = Setup(found.tissues, model, store, rules, options.prompt_kind, threads=cores())
+        setups[model.name] = Setup(
+            found.tissues, model, store, rules, options.prompt_kind, threads=cores(), results=results
+        )
     return setups

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.atlas.priors import prompts_from_labels, strongest_tissue
 from msksam_cli.core.atlases import Atlas, PlacedAtlas
 from msksam_cli.core.tissues import TissueTable
 from msksam_cli.core.volume import LabelMap, Volume
+from msksam_cli.io.result_store import ResultStore
 from msksam_cli.measure.comparison import BOTH_EMPTY, Comparison, compare_labels, with_empty_comparisons
 from msksam_cli.pipeline.baseline import ellipse_labels
+from msksam_cli.pipeline.kept import Kept
 from msksam_cli.pipeline.segment_case import (
     Setup,
     prompting_placement,
@@ -92,6 +93,7 @@ class LabelledCase:
         unrefined: the atlas on the volume as placed.
         placed: the same made sharper by the volume: the atlas alone, without any network.
         in_atlas: whether the atlas was built from this case.
+        kept: what is known about the volume from before.
     """
 
     name: str
@@ -100,6 +102,7 @@ class LabelledCase:
     unrefined: PlacedAtlas
     placed: PlacedAtlas
     in_atlas: bool
+    kept: Kept
 
     @property
     def placement(self) -> str:
@@ -108,21 +111,29 @@ class LabelledCase:
 
 
 def labelled_case(
-    name: str, volume: Volume, truth: LabelMap, atlas: Atlas, *, in_atlas: bool = False, threads: int = 1
+    name: str,
+    volume: Volume,
+    truth: LabelMap,
+    atlas: Atlas,
+    *,
+    results: ResultStore | None = None,
+    in_atlas: bool = False,
+    threads: int = 1,
 ) -> LabelledCase:
-    """A case with its atlas placed, once for all models.
+    """A case with its atlas placed, once for all models; placements are kept in `results`.
 
     Raises:
         AtlasError: the atlas cannot be placed at all.
     """
-    placed = place_atlas(atlas, volume, threads=threads)
-    return LabelledCase(name, volume, truth, placed, refined_placement(volume, placed), in_atlas)
+    kept = Kept.of(volume, results)
+    placed = kept.placement(atlas, volume, threads)
+    return LabelledCase(name, volume, truth, placed, refined_placement(volume, placed), in_atlas, kept)
 
 
 def prompting_placements(case: LabelledCase, setups: Mapping[str, Setup]) -> dict[str, PlacedAtlas]:
     """Name of a model → the placed atlas as it prompts this model."""
     return {
-        name: prompting_placement(case.volume, case.unrefined, lambda: case.placed, setup)
+        name: prompting_placement(case.volume, case.unrefined, lambda: case.placed, setup, kept=case.kept)
         for name, setup in setups.items()
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import msksam_cli as msksam
+from msksam_cli.atlas.placement import place_atlas
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.slicing import PREPROCESSING_VERSION
 from msksam_cli.core.tissues import Tissue, TissueTable
@@ -17,6 +19,7 @@ from msksam_cli.core.volume import LabelMap
 from msksam_cli.errors import InputError, UsageError
 from msksam_cli.io.nifti import form_from_grid, write_label_map, write_volume
 from msksam_cli.io.tables import read_csv, write_tissue_table
+from msksam_cli.pipeline import kept
 from msksam_cli.pipeline.build_atlas import BuildAtlasOptions, build_atlas
 from msksam_cli.pipeline.compare import CompareOptions, compare
 from msksam_cli.pipeline.compare_page import comparison_json, comparison_text
@@ -178,3 +181,20 @@ def test_python_offers_what_the_command_does(tmp_path):
         msksam.compare(tmp_path)
     with pytest.raises(UsageError, match="no model"):
         msksam.compare(tmp_path, models=())
+
+
+def test_an_atlas_is_placed_on_a_case_once_and_found_again_in_the_cache(
+    cases, small_atlas, small_checkpoint, tmp_path, monkeypatch
+):
+    placed = []
+
+    def counted(*args, **kwargs):
+        placed.append(args)
+        return place_atlas(*args, **kwargs)
+
+    monkeypatch.setattr(kept, "place_atlas", counted)
+    cached = dataclasses.replace(options(cases, small_atlas, small_checkpoint), use_cache=True, cache=tmp_path / "kept")
+    first, second = compare(cached), compare(cached)
+    assert len(placed) == 3
+    assert [one.row() for one in first.compared] == [one.row() for one in second.compared]
+    assert len({one.comparison.case for one in second.compared}) == 3
