@@ -5,7 +5,8 @@ Tensors alone, so that torch's exporter can follow it with all lengths left open
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import torch
@@ -49,9 +50,8 @@ def seen_cells(images: Sequence[Planes], positions: Planes, seen: SeenCells | No
     """
     if seen is None:
         return Cells(_joined([_rows(image.cells) for image in images]), _rows(positions.cells))
-    ones = [seen] if len(images) == 1 else [SeenCells(*(part[n : n + 1] for part in seen)) for n in range(len(images))]
-    values = _joined([_gathered(image, one) for image, one in zip(images, ones, strict=True)])
-    return Cells(values, _gathered(positions, seen), seen.log_counts)
+    values = [_gathered(image, some) for image, some in _by_image(images, seen)]
+    return Cells(_joined(values), _gathered(positions, seen), seen.log_counts)
 
 
 def dense_prompts(prompt_encoder: Any, mask_prompts: Tensor, seen: SeenCells | None, blocks: int) -> Tensor:
@@ -113,6 +113,16 @@ def put_back(parts: Tensor, seen: SeenCells, side: int) -> Tensor:
     planes = parts.new_full((count, masks, side * side * pixels), OUTSIDE_LOGIT)
     planes = planes.scatter(2, places.reshape(count, 1, -1).expand(-1, masks, -1), parts.reshape(count, masks, -1))
     return planes.reshape(count, masks, LOW_RES_PER_EMBEDDING * side, LOW_RES_PER_EMBEDDING * side)
+
+
+def _by_image(images: Sequence[Planes], seen: SeenCells) -> Iterator[tuple[Planes, SeenCells]]:
+    """Each embedding with what those of the N prompts see that come one after another and share it."""
+    if len(images) == 1:
+        yield images[0], seen
+        return
+    for _, numbers in groupby(range(len(images)), lambda n: id(images[n])):
+        first, *more = numbers
+        yield images[first], SeenCells(*(part[first : first + 1 + len(more)] for part in seen))
 
 
 def _joined(values: Sequence[Tensor]) -> Tensor:

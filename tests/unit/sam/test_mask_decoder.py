@@ -124,6 +124,13 @@ def test_blocks_of_equal_cells_are_answered_as_each_of_their_cells_would_be(sam:
         cells = seen_cells([Planes.of(features, BLOCK)], Planes.of(positions, BLOCK), look)
         singly = seen_cells([Planes.of(one[None], BLOCK) for one in features], Planes.of(positions, BLOCK), look)
         assert torch.equal(cells.values, singly.values)
+        if look is not None:
+            shared = Planes.of(features[:1], BLOCK)
+            alike = seen_cells([shared] * count, Planes.of(positions, BLOCK), look)
+            copied = seen_cells(
+                [Planes(*(p.clone() for p in shared)) for _ in focuses], Planes.of(positions, BLOCK), look
+            )
+            assert torch.equal(alike.values, copied.values)
         dense = dense_prompts(sam.prompt_encoder, mask_prompts, look, SIDE // BLOCK)
         return *predict_masks(sam.mask_decoder, cells, dense, sparse, masked), cells
 
