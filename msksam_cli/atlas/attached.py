@@ -104,7 +104,8 @@ def attach_to_bones(
         rules: how far and how smoothly.
 
     Returns:
-        A placement on a working grid of `rules.spacing_mm`; `placed` itself when none of its bones was found.
+        A placement on a working grid of `rules.spacing_mm`; `placed` itself when none of its bones was found, or the
+        volume is thinner than two of that grid's voxels.
 
     Raises:
         ValueError: a mask does not belong to the placement.
@@ -114,6 +115,8 @@ def attach_to_bones(
     if not isinstance(kept, WorkingProbabilities) or any(mask.shape != placed.grid.shape for mask in found.values()):
         raise ValueError(f"found bones do not belong to the placement of {placed.atlas_name!r}")
     fine = _fine_grid(placed.grid, rules)
+    if min(fine.shape) < 2:
+        return placed
     values = _each(kept, lambda index: spread(kept.on_work(index), fine.shape))
     thin = [tissue.index for tissue in placed.tissues if tissue.group in THIN_GROUPS]
     box = box_round([values[index] for index in thin], fine.spacing_mm, rules.margin_mm)

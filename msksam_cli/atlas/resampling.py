@@ -83,7 +83,7 @@ def _along_axes(values: Array, places: Sequence[FloatArray], sigma: FloatArray, 
         sigma: (3,) standard deviations in voxels of what is averaged first.
         outside: value beyond the outermost voxel centres.
     """
-    if values.flags.f_contiguous:
+    if values.flags.f_contiguous and not values.flags.c_contiguous:
         return np.ascontiguousarray(_along_axes(values.T, places[::-1], sigma[::-1], outside).T)
 
     def along(part: Array, axis: int) -> Array:

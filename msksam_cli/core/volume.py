@@ -50,7 +50,7 @@ class Volume:
         """Hex sha256 over intensities, grid and side."""
         digest = hashlib.sha256(f"{self.grid.shape} {self.side}".encode())
         digest.update(np.ascontiguousarray(self.grid.affine, dtype=np.float64).tobytes())
-        digest.update(np.ascontiguousarray(self.intensities.T).data)  # as files hold them: the first axis fastest
+        digest.update(np.ascontiguousarray(self.intensities).data)
         return digest.hexdigest()
 
 

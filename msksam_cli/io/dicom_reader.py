@@ -10,6 +10,7 @@ import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,8 +73,12 @@ class Worker:
             raise WorkerDiedError(_cause(self._process.wait()))
         return json.loads(line), replies
 
+    def kill(self) -> None:
+        """End the process; whoever waits for its reply learns that it died."""
+        self._process.kill()
+
     def close(self) -> None:
-        """End the process."""
+        """End the process and its pipes."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -142,17 +147,28 @@ def _cause(code: int) -> str:
 
 
 _idle: queue.SimpleQueue[tuple[int, Worker]] = queue.SimpleQueue()
+_lent: dict[Worker, int] = {}
+
+
+def stop_reading(thread: int) -> None:
+    """End what a thread of this identifier waits for; it is told that the reading process died."""
+    for worker, borrower in list(_lent.items()):
+        if borrower == thread:
+            worker.kill()
 
 
 @contextlib.contextmanager
 def _borrowed_worker() -> Iterator[Worker]:
     """A worker that nobody else uses; kept for the next request unless this one failed."""
     worker = _idle_worker() or Worker()
+    _lent[worker] = threading.get_ident()
     try:
         yield worker
     except BaseException:
         worker.close()
         raise
+    finally:
+        del _lent[worker]
     _idle.put((os.getpid(), worker))
 
 

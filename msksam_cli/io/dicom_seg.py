@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import uuid
-import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from msksam_cli import __version__
 from msksam_cli.core.codes import PRIVATE, SNOMED, Code, StructureCode, parse_structure_code
+from msksam_cli.core.quiet import without_warnings
 from msksam_cli.core.series import Series
 from msksam_cli.core.tissues import Tissue
 from msksam_cli.core.volume import LabelMap
@@ -84,8 +84,7 @@ def write_dicom_seg(path: Path, labels: LabelMap, series: Series, *, is_automati
         return False
     _check_places(labels, series, sources)
     _straighten(sources, labels.grid.spacing_mm[2])
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote tags of the images
+    with without_warnings():  # they quote tags of the images
         try:
             made = _segmentation(labels, series, sources, uid, is_automatic)
         except (AttributeError, LookupError, TypeError, ValueError) as error:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from msksam_cli.core.geometry import Grid, Shape
+from msksam_cli.core.quiet import without_warnings
 from msksam_cli.core.series import FormChoice
 from msksam_cli.errors import GridMismatchError, InputError, SeriesError
 from msksam_cli.io.memory import check_fits_memory
@@ -150,14 +150,13 @@ def open_content(path: Path) -> Iterator[IO[bytes]]:
 def _quiet_nibabel() -> Iterator[None]:
     """Silence nibabel's header repairs, which are judged by what they lead to."""
     logger = logging.getLogger("nibabel.global")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with without_warnings():
+        level = logger.level
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
             yield
-    finally:
-        logger.setLevel(level)
+        finally:
+            logger.setLevel(level)
 
 
 def _parse_header(content: bytes) -> tuple[Any, Any]:

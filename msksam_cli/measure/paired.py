@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from msksam_cli.core.quiet import without_warnings
 from msksam_cli.measure.summary import bootstrap_interval
 
 
@@ -59,6 +59,5 @@ def paired_difference(first: Sequence[float | None], second: Sequence[float | No
 def _signed_rank_p(differences: NDArray[np.float64]) -> float | None:
     if not differences.any():
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ties and zeros make the exact distribution approximate
+    with without_warnings():  # ties and zeros make the exact distribution approximate
         return float(stats.wilcoxon(differences).pvalue)

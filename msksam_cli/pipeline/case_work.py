@@ -160,7 +160,8 @@ def case_inputs(item: CaseItem, job: Job) -> str:
     Raises:
         InputError: a file cannot be read, or there are no labels for this case.
     """
-    return item.maps.inputs_sha256(item.series, case_inputs_sha256(item.series, job.source))
+    images_sha256 = item.images_sha256()
+    return item.maps.inputs_sha256(item.series, case_inputs_sha256(item.series, job.source, images_sha256))
 
 
 def earlier(item: CaseItem, job: Job, setup: str, inputs: str) -> Segmented | None:

@@ -14,7 +14,6 @@ from msksam_cli.core.volume import Volume
 from msksam_cli.errors import GridMismatchError, InputError, UsageError
 from msksam_cli.io.nifti import read_label_map
 from msksam_cli.io.prompt_files import read_prompts
-from msksam_cli.io.study import input_sha256
 from msksam_cli.io.tables import read_tissue_table
 from msksam_cli.io.weights import file_sha256
 from msksam_cli.measure.regrid import reordered_labels
@@ -82,16 +81,20 @@ def given_prompts(series: Series, volume: Volume, options: SegmentOptions, sourc
     return prompts_from_labels(labels, source.tissues, volume.grid.slice_axis, options.prompt_kind)
 
 
-def case_inputs_sha256(series: Series, source: PromptSource) -> str:
+def case_inputs_sha256(series: Series, source: PromptSource, images_sha256: str) -> str:
     """Hash of everything the labels of one case are made from: its images, and the labels that prompt for it alone.
+
+    Args:
+        series: the case.
+        source: of prompts.
+        images_sha256: of its images, see `input_sha256`.
 
     Raises:
         InputError: a file cannot be read, or there are no labels for this case.
     """
-    images = input_sha256(series)
     if source.path is None or source.path.is_file():
-        return images
-    return hashlib.sha256(f"{images} {file_sha256(_label_file(series, source.path))}".encode()).hexdigest()
+        return images_sha256
+    return hashlib.sha256(f"{images_sha256} {file_sha256(_label_file(series, source.path))}".encode()).hexdigest()
 
 
 def _label_file(series: Series, path: Path) -> Path:

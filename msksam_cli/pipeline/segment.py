@@ -18,6 +18,7 @@ from msksam_cli.core.series import Series, StudyScan
 from msksam_cli.errors import AtlasError, EnvironmentFault, UsageError
 from msksam_cli.executor import Ahead, Executor, Lost, Work
 from msksam_cli.io.atomic import clean_temporaries
+from msksam_cli.io.privacy import install_privacy_filter
 from msksam_cli.pipeline.ahead import CacheMark, EncodeAhead, PlaceAhead
 from msksam_cli.pipeline.case_files import every_file
 from msksam_cli.pipeline.case_work import (
@@ -63,6 +64,7 @@ def run_segment(options: SegmentOptions, where: ExecutorOptions | None = None, t
         EnvironmentFault: the disk, the device or all workers fail; what is done stays done.
     """
     started, where = time.monotonic(), where or ExecutorOptions()
+    install_privacy_filter()  # before another thread reads, as what it replaces belongs to the whole process
     options = options if where.is_local else options.absolute()
     check_exports(options)
     scan = run_scan(ScanOptions(options.study, options.min_slices, options.use_form))

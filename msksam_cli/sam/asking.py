@@ -249,8 +249,8 @@ def answer_prompts(
     """Answers to all prompts of some slices, in their order.
 
     Prompts with the same kinds and number of parts go through the decoder together where they look at much the same
-    number of cells. What fills up the shorter counts for nothing, so that an answer does not depend on what else was
-    asked.
+    number of cells. What fills up the shorter counts for nothing, so that an answer depends on what else was asked by
+    rounding alone.
 
     Args:
         asked: slices with their prompts, boxes and points in pixels of the slice.

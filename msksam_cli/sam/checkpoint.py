@@ -14,7 +14,6 @@ import math
 import pickle
 import re
 import struct
-import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,6 +26,7 @@ from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as dump_safetensors
 from torch import Tensor
 
+from msksam_cli.core.quiet import without_warnings
 from msksam_cli.errors import ModelError
 from msksam_cli.sam.model import ARCHITECTURES, NORMALISATIONS, Architecture, Sam, build_sam
 from msksam_cli.sam.resize import at_side, check_side
@@ -200,8 +200,7 @@ def load_torch(content: bytes, file_name: str, device: torch.device | str = "cpu
                 broken = archive.testzip()  # torch itself does not compare the checksums
             if broken:
                 raise ModelError(f"{file_name} is damaged: checksum of {broken} differs", _HINT)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
+        with without_warnings():  # about pickle protocols; what cannot be read raises
             return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except _UNREADABLE as error:
         reason = "it holds code, not only tensors" if "weights_only" in str(error).lower() else "it is damaged"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 from collections.abc import Iterator
+
+from msksam_cli.core.quiet import without_warnings
 
 
 @contextlib.contextmanager
@@ -14,8 +15,7 @@ def quiet_exporter() -> Iterator[None]:
     disabled_before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             yield
     finally:
         logging.disable(disabled_before)

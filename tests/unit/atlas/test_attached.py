@@ -144,6 +144,17 @@ def test_without_a_trustworthy_bone_the_placement_is_left_alone() -> None:
     assert _attached(without_shell, {BONE: _ball(13.0)}) is without_shell
 
 
+def test_a_volume_thinner_than_the_grid_is_left_as_it_was_placed() -> None:
+    thin = Grid((40, 40, 2), np.diag([1.0, 1.0, 0.5, 1.0]))
+    bone = np.zeros(thin.shape, dtype=bool)
+    bone[10:30, 10:20] = True
+    shell = np.roll(bone, 10, axis=1) & ~bone
+    soft = {index: np.zeros(thin.shape, np.float32) for index in TISSUES.indices}
+    soft |= {BONE: bone.astype(np.float32), SHELL: shell.astype(np.float32)}
+    placed = replace(_placed({}), grid=thin, probabilities=WorkingProbabilities(thin, thin, soft))
+    assert _attached(placed, {BONE: bone}) is placed
+
+
 def test_a_large_volume_is_worked_on_more_coarsely() -> None:
     placed = _placed({BONE: _ball(15.0), SHELL: _cap(15.0)})
     attached = _attached(placed, {BONE: _ball(17.0)}, AttachmentRules(most_voxels=60_000)).probabilities

@@ -66,7 +66,7 @@ def test_a_world_aligned_grid_spans_its_corners_and_margin() -> None:
 @pytest.mark.parametrize(
     ("shape", "step", "start"),
     [((10, 11, 12), (4.0, -2.5, 1.5), (0.3, 28.0, -2.0)), ((90, 20, 30), (0.4, 1.0, 0.7), (0, 0, -3)),
-     ((40, 30, 20), (1, 1, 1), (0, 0, 0)), ((1, 3, 1), (9, 9, 9), (3, 1, 4))],
+     ((40, 30, 20), (1, 1, 1), (0, 0, 0)), ((1, 3, 1), (9, 9, 9), (3, 1, 4)), ((1, 1, 1), (2, 2, 2), (3, 1, 4))],
 )  # fmt: skip
 def test_parallel_grids_are_seen_as_by_a_gaussian_and_trilinear_interpolation(
     order: str, shape: tuple[int, int, int], step: tuple[float, ...], start: tuple[float, ...]
@@ -83,3 +83,9 @@ def test_parallel_grids_are_seen_as_by_a_gaussian_and_trilinear_interpolation(
     seen = resample(values, source, Grid(shape, affine), outside=-7.0)
     assert seen.flags.c_contiguous
     np.testing.assert_allclose(seen, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9), (1, 9, 1), (9, 1, 1), (1, 1, 1)])
+def test_a_single_line_of_voxels_is_resampled_too(shape: tuple[int, int, int]) -> None:
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    np.testing.assert_array_equal(resample(values, _oblique(shape), _oblique(shape)), values)

@@ -10,6 +10,7 @@ from msksam_cli.errors import AtlasError, InputError, UsageError
 from msksam_cli.io import atlas_folder
 from msksam_cli.io.atlas_folder import read_atlas, write_atlas
 from msksam_cli.io.nifti import read_label_map, read_volume
+from msksam_cli.io.study import input_sha256
 from msksam_cli.pipeline.prompt_source import case_inputs_sha256, given_prompts, prompt_source
 from msksam_cli.pipeline.segment_options import SegmentOptions
 
@@ -111,13 +112,13 @@ def test_a_cases_inputs_are_its_own_image_and_labels_and_no_other_cases(small_st
     small_study.add("b", shift_px=1)
     source = prompt_source(_options(tmp_path, prompts=f"labels:{small_study.labels}"))
     a = _series(small_study.images / "a.nii.gz")
-    first = case_inputs_sha256(a, source)
+    first = case_inputs_sha256(a, source, input_sha256(a))
     (small_study.labels / "b.nii.gz").write_bytes(b"changed")
-    assert case_inputs_sha256(a, source) == first
+    assert case_inputs_sha256(a, source, input_sha256(a)) == first
     (small_study.labels / "a.nii.gz").write_bytes(b"changed")
-    assert case_inputs_sha256(a, source) != first
+    assert case_inputs_sha256(a, source, input_sha256(a)) != first
     (small_study.labels / "a.nii.gz").rename(small_study.labels / "a_seg.nii.gz")
-    assert case_inputs_sha256(a, source) != first
+    assert case_inputs_sha256(a, source, input_sha256(a)) != first
     (small_study.labels / "a_dseg.nii.gz").write_bytes(b"two")
     with pytest.raises(InputError, match="2 label volumes for case a"):
-        case_inputs_sha256(a, source)
+        case_inputs_sha256(a, source, input_sha256(a))
