@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,14 @@ GRID = Grid((40, 36, 24), np.diag([2.0, 2.2, 2.9, 1.0]))
 OWN = TissueTable((Tissue(7, "femur", group="bone"), Tissue(9, "tibia", group="bone")))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A cache for all tests here, so that the atlas is placed on each volume once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MSKSAM_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def cases(tmp_path: Path, make_bones) -> Path:
     folder = tmp_path / "cases"
@@ -48,7 +57,7 @@ def own_checkpoint(small_checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def options(cases: Path, atlas: Path, model: Path, **more) -> QcFitOptions:
-    return QcFitOptions(cases, model=str(model), atlas=str(atlas), device="cpu", use_cache=False, **more)
+    return QcFitOptions(cases, model=str(model), atlas=str(atlas), device="cpu", **more)
 
 
 def test_what_was_learnt_is_stored_with_the_model_and_told_by_the_next_run(
@@ -74,7 +83,7 @@ def test_what_was_learnt_is_stored_with_the_model_and_told_by_the_next_run(
     run = run_segment(
         SegmentOptions(
             cases / "images", ("bone",), tmp_path / "run", atlas=str(small_atlas), model=str(own_checkpoint),
-            device="cpu", use_cache=False,
+            device="cpu",
         )
     )  # fmt: skip
     slices = read_csv(run.folder / "slices.csv")
@@ -93,7 +102,7 @@ def test_without_a_fit_slices_tell_their_signals_and_nothing_is_expected(cases, 
     run = run_segment(
         SegmentOptions(
             cases / "images" / "c0.nii.gz", ("bone",), tmp_path / "run", atlas=str(small_atlas),
-            model=str(own_checkpoint), device="cpu", use_cache=False,
+            model=str(own_checkpoint), device="cpu",
         )
     )  # fmt: skip
     slices = read_csv(run.folder / "slices.csv")
@@ -115,7 +124,7 @@ def test_too_few_slices_are_refused_with_their_numbers(cases, small_atlas, own_c
 
 
 def test_the_command_prints_what_it_is_worth(cases, small_atlas, own_checkpoint, tmp_path):
-    arguments = ["qc", "fit", str(cases), "--atlas", str(small_atlas), "--model", str(own_checkpoint), "--no-cache"]
+    arguments = ["qc", "fit", str(cases), "--atlas", str(small_atlas), "--model", str(own_checkpoint)]
     done = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "out"), "--device", "cpu"])
     assert done.exit_code == 0, done.output
     assert "AUROC" in done.stdout
