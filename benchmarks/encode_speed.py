@@ -37,10 +37,11 @@ from numpy.typing import NDArray
 from parity import random_model, slice_of
 from torch.utils.flop_counter import FlopCounterMode
 
-from msksam_cli.core.cores import cores, spread_over_cores
-from msksam_cli.embeddings import EmbeddingKey
+from msksam_cli.core.cores import cores
+from msksam_cli.embeddings import Embedding, EmbeddingKey
 from msksam_cli.io.embedding_store import DiskStore
 from msksam_cli.io.tables import aligned_text
+from msksam_cli.network import keep_nothing
 from msksam_cli.sam.encode import embed_images, encode_slices, model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam, build_sam
@@ -54,7 +55,6 @@ Figures = dict[str, float]
 
 RESULTS = Path(__file__).parent / "results"
 SHAPE = (512, 512)
-WRITERS = 8
 KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 COLUMNS = ("variant", "wall s a slice", "× stock", "CPU s a slice", "peak memory MB", "deviation")
 
@@ -198,10 +198,10 @@ def encoder_of(
         return lambda slices: encoder.features(input_of(sam, one).numpy() for one in slices)
 
     def own(slices: Sequence[Pixels]) -> list[Features]:
-        embeddings = encode_slices(sam, slices, precision=precision)
-        if variant.cached:
-            keys = [EmbeddingKey.of_slice(pixels, "benchmark", "benchmark", precision) for pixels in slices]
-            spread_over_cores(lambda pair: store.put(*pair), list(zip(keys, embeddings, strict=True)), WRITERS)
+        def keep(number: int, embedding: Embedding) -> None:
+            store.put(EmbeddingKey.of_slice(slices[number], "benchmark", "benchmark", precision), embedding)
+
+        embeddings = encode_slices(sam, slices, precision=precision, keep=keep if variant.cached else keep_nothing)
         return [embedding.features for embedding in embeddings]
 
     return own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
+
+Keep = Callable[[int, Embedding], object]
+"""Is given the number of a slice and its embedding, by several threads, while others are computed."""
+
+
+def keep_nothing(number: int, embedding: Embedding) -> None:
+    """A `Keep` for whoever wants the embeddings alone."""
 
 
 class Network(Protocol):
@@ -51,8 +58,10 @@ class Network(Protocol):
     def memory_notes(self) -> tuple[str, ...]:
         """What did not fit the device's memory, and what was done about it; empty when everything did."""
 
-    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
-        """Embeddings of (rows, columns) uint8 slices, in their order."""
+    def encode(
+        self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None, keep: Keep = keep_nothing
+    ) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order; each is given to `keep` once it is there."""
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
         """Candidate masks for every prompt of some slices, in their order, at each slice's own size."""

@@ -35,6 +35,7 @@ from msksam_cli.fusion import FusionRules
 from msksam_cli.io.atomic import TEMPORARY_PREFIX
 from msksam_cli.io.claims import CLAIM_SUFFIX
 from msksam_cli.io.embedding_store import DiskStore
+from msksam_cli.network import Keep, keep_nothing
 from msksam_cli.pipeline.segment_case import Setup, Tally, embed
 
 MODES = ("study", "shards", "hostile")
@@ -70,10 +71,15 @@ class SlowNetwork:
     metadata: Mapping[str, str] = field(default_factory=dict)
     memory_notes: tuple[str, ...] = ()
 
-    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
+    def encode(
+        self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None, keep: Keep = keep_nothing
+    ) -> list[Embedding]:
         """Features of every slice, after the time they take."""
         time.sleep(self.seconds * len(slices))
-        return [Embedding(features_of(pixels), (pixels.shape[0], pixels.shape[1])) for pixels in slices]
+        embeddings = [Embedding(features_of(pixels), (pixels.shape[0], pixels.shape[1])) for pixels in slices]
+        for number, embedding in enumerate(embeddings):
+            keep(number, embedding)
+        return embeddings
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
         """Not asked for here."""

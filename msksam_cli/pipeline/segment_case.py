@@ -361,11 +361,13 @@ def _encoded(
     ours: Sequence[int], planes: Sequence[NDArray[np.uint8]], keys: Sequence[EmbeddingKey], setup: Setup
 ) -> list[tuple[int, Embedding]]:
     """Numbers of the claimed slices with their embeddings, which the store then has; the claims are given back."""
+
+    def keep(place: int, embedding: Embedding) -> None:
+        setup.store.put(keys[ours[place]], embedding)
+
     try:
-        encoded = setup.model.encode([planes[number] for number in ours], setup.batch_size) if ours else []
-        fresh = list(zip(ours, encoded, strict=True))
-        spread_over_cores(lambda pair: setup.store.put(keys[pair[0]], pair[1]), fresh, _FILES_AT_ONCE)
-        return fresh
+        encoded = setup.model.encode([planes[number] for number in ours], setup.batch_size, keep) if ours else []
+        return list(zip(ours, encoded, strict=True))
     finally:
         for number in ours:
             setup.store.release(keys[number])

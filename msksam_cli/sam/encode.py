@@ -16,6 +16,7 @@ from torch import Tensor
 from msksam_cli.core.cores import cores, cores_with_memory
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import DeviceMemoryFault
+from msksam_cli.network import Keep, keep_nothing
 from msksam_cli.sam.device_memory import DeviceMemory
 from msksam_cli.sam.frame import FRAME_VERSION, Frame
 from msksam_cli.sam.model import Sam
@@ -53,6 +54,7 @@ def encode_slices(
     precision: str = "fp32",
     batch_size: int | None = None,
     memory: DeviceMemory | None = None,
+    keep: Keep = keep_nothing,
 ) -> list[Embedding]:
     """Embeddings of slices, in their order.
 
@@ -67,6 +69,8 @@ def encode_slices(
         batch_size: slices at once; chosen when None.
         memory: what the device was found to hold, for later calls to begin with.
 
+        keep: is given each embedding as soon as it is there.
+
     Returns:
         One `Embedding` per slice, float16.
 
@@ -77,18 +81,22 @@ def encode_slices(
     def resized(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return Frame(_shape(pixels), sam.image_encoder.img_size).resize(pixels)
 
+    def embedded(number: int, features: NDArray[np.float16]) -> Embedding:
+        embedding = Embedding(features, _shape(slices[number]))
+        keep(number, embedding)
+        return embedding
+
     if is_on_cpu(sam):
 
-        def alone(pixels: NDArray[np.uint8]) -> NDArray[np.float16]:
-            return np.asarray(_features(sam, [resized(pixels)], precision).numpy()[0])
+        def alone(number: int) -> Embedding:
+            return embedded(number, np.asarray(_features(sam, [resized(slices[number])], precision).numpy()[0]))
 
-        arrays = map_over_cores(alone, slices, batch_size or cores_with_memory(_BYTES_PER_CPU_WORKER))
-    else:
-        with ThreadPoolExecutor(cores()) as pool:
-            launch = _launcher(sam, precision)
-            features = in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH, memory)
-            arrays = list(pool.map(np.array, features))  # out of memory that belongs to the device's driver
-    return [Embedding(array, _shape(pixels)) for array, pixels in zip(arrays, slices, strict=True)]
+        return map_over_cores(alone, range(len(slices)), batch_size or cores_with_memory(_BYTES_PER_CPU_WORKER))
+    with ThreadPoolExecutor(cores()) as pool:
+        launch = _launcher(sam, precision)
+        features = in_batches(launch, pool.map(resized, slices), batch_size or _GPU_BATCH, memory)
+        copies = pool.map(lambda pair: embedded(pair[0], np.array(pair[1])), enumerate(features))
+        return list(copies)  # copied out of memory that belongs to the device's driver
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from msksam_cli.core.cores import cores, cores_with_memory, spread_over_cores
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault, ModelError, UsageError
+from msksam_cli.network import Keep, keep_nothing
 from msksam_cli.sam.asking import (
     LOW_RES_PER_EMBEDDING,
     Asking,
@@ -150,8 +151,10 @@ class OnnxNetwork:
         """What onnxruntime really runs the encoder with, the first before the others."""
         return tuple(self.encoder.get_providers())
 
-    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
-        """Embeddings of (rows, columns) uint8 slices, in their order.
+    def encode(
+        self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None, keep: Keep = keep_nothing
+    ) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order; each is given to `keep` as soon as it is there.
 
         On a CPU each slice is embedded by itself, several at once; elsewhere `batch_size` go through together, or half
         as many for the rest of the run when the device fails over them, down to one.
@@ -162,17 +165,27 @@ class OnnxNetwork:
         if self.device == "cpu":
             large = self.image_side_px >= _LARGE_SIDE_PX
             workers = batch_size or (cores_with_memory(_BYTES_PER_LARGE_SLICE) if large else cores())
-            return spread_over_cores(lambda pixels: self._encode_batch([pixels])[0], slices, workers)
+
+            def alone(number: int) -> Embedding:
+                (embedding,) = self._encode_batch([slices[number]])
+                keep(number, embedding)
+                return embedding
+
+            return spread_over_cores(alone, range(len(slices)), workers)
         embeddings: list[Embedding] = []
         while len(embeddings) < len(slices):
             size = self.memory.slices_at_once(batch_size or _GPU_SLICES)
             batch = slices[len(embeddings) : len(embeddings) + size]
             try:
-                embeddings += self._encode_batch(batch)
+                fresh = self._encode_batch(batch)
             except EnvironmentFault:
                 if len(batch) == 1:
                     raise
                 self.memory.slices = len(batch) // 2
+                continue
+            for number, embedding in enumerate(fresh, start=len(embeddings)):
+                keep(number, embedding)
+            embeddings += fresh
         return embeddings
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from msksam_cli.core.cores import spread_over_cores
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import EnvironmentFault
+from msksam_cli.network import Keep, keep_nothing
 from msksam_cli.sam.encode import model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.model import Sam
@@ -137,14 +139,21 @@ class OpenVinoNetwork:
         """Nothing: the CPU takes each slice by itself."""
         return ()
 
-    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
+    def encode(
+        self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None, keep: Keep = keep_nothing
+    ) -> list[Embedding]:
         """Embeddings of (rows, columns) uint8 slices, in their order; `batch_size` at once, no more than cores.
+
+        They are given to `keep` when all are there.
 
         Raises:
             EnvironmentFault: OpenVINO fails, as when memory is used up.
         """
         arrays = self.encoder.features((self._model_input(pixels) for pixels in slices), batch_size)
-        return [Embedding(one, (pixels.shape[0], pixels.shape[1])) for one, pixels in zip(arrays, slices, strict=True)]
+        shapes = [(pixels.shape[0], pixels.shape[1]) for pixels in slices]
+        embeddings = [Embedding(one, shape) for one, shape in zip(arrays, shapes, strict=True)]
+        spread_over_cores(lambda number: keep(number, embeddings[number]), range(len(embeddings)))
+        return embeddings
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:
         """Candidate masks for every prompt of some slices, in their order, at each slice's own size."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from msksam_cli.core.prompts import MaskPrediction, Prompt
 from msksam_cli.embeddings import Embedding
 from msksam_cli.errors import DeviceMemoryFault, EnvironmentFault, UsageError
+from msksam_cli.network import Keep, keep_nothing
 from msksam_cli.sam.asking import Asking
 from msksam_cli.sam.decode import decode_slices
 from msksam_cli.sam.device_memory import DeviceMemory
@@ -62,14 +63,18 @@ class Model:
         """What runs it."""
         return "torch"
 
-    def encode(self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None) -> list[Embedding]:
-        """Embeddings of (rows, columns) uint8 slices, in their order.
+    def encode(
+        self, slices: Sequence[NDArray[np.uint8]], batch_size: int | None = None, keep: Keep = keep_nothing
+    ) -> list[Embedding]:
+        """Embeddings of (rows, columns) uint8 slices, in their order; each is given to `keep` as soon as it is there.
 
         Raises:
             DeviceMemoryFault: one slice alone does not fit the device's memory, and the CPU may not be used.
         """
         return self._where_it_fits(
-            lambda: encode_slices(self.sam, slices, precision=self.precision, batch_size=batch_size, memory=self.memory)
+            lambda: encode_slices(
+                self.sam, slices, precision=self.precision, batch_size=batch_size, memory=self.memory, keep=keep
+            )
         )
 
     def decode_slices(self, asked: Sequence[tuple[Embedding, Sequence[Prompt]]]) -> list[list[MaskPrediction]]:

@@ -139,6 +139,9 @@ def test_an_exported_network_halves_its_batches_too(
 
     monkeypatch.setattr(OnnxNetwork, "_run", limited)
     network = replace(onnx_small, device="cuda:0", memory=DeviceMemory())
-    assert all(map(close, network.encode(slices), whole))
+    handed: dict[int, Any] = {}
+    embeddings = network.encode(slices, keep=handed.__setitem__)
+    assert all(map(close, embeddings, whole))
+    assert [handed[number] for number in range(5)] == embeddings
     assert sizes == [4, 2, 2, 1]
     assert network.memory_notes == ("slices encoded 2 at once, more did not fit",)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from msksam_cli.errors import EnvironmentFault
+from msksam_cli.embeddings import Embedding
+from msksam_cli.errors import CacheError, EnvironmentFault
+from msksam_cli.sam import encode
 from msksam_cli.sam.encode import Launched, encode_slices, encoder_sha256, in_batches, model_input
 from msksam_cli.sam.frame import Frame
 from msksam_cli.sam.runtime import Model
@@ -117,3 +119,29 @@ def test_a_batch_is_launched_before_the_one_before_it_is_waited_for() -> None:
 def test_one_slice_that_does_not_fit_is_an_environment_fault() -> None:
     with pytest.raises(EnvironmentFault, match="one slice of 5 x 7 pixels does not fit"):
         list(in_batches(Device(0).launch, iter([np.zeros((5, 7), np.uint8)]), 8))
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3])
+@pytest.mark.parametrize("on_cpu", [True, False], ids=["one by one", "in batches"])
+def test_each_embedding_is_handed_over_once_under_its_number(
+    small: Model, blobs: Slices, monkeypatch: pytest.MonkeyPatch, on_cpu: bool, batch_size: int | None
+) -> None:
+    monkeypatch.setattr(encode, "is_on_cpu", lambda sam: on_cpu)
+    slices = [blobs((40 + 8 * n, 50), n) for n in range(5)]
+    handed: dict[int, Embedding] = {}
+
+    def keep(number: int, embedding: Embedding) -> None:
+        assert number not in handed
+        handed[number] = embedding
+
+    embeddings = small.encode(slices, batch_size, keep)
+    assert sorted(handed) == list(range(5))
+    assert all(handed[number] is embedding for number, embedding in enumerate(embeddings))
+
+
+def test_what_cannot_be_kept_ends_the_encoding(small: Model, blobs: Slices) -> None:
+    def keep(number: int, embedding: Embedding) -> None:
+        raise CacheError("the disk is full", "Make room")
+
+    with pytest.raises(CacheError):
+        small.encode([blobs((40, 50))], None, keep)

@@ -133,7 +133,9 @@ def test_slices_together_are_embedded_as_one_by_one_however_many_at_once(
     onnx_small: OnnxNetwork, blobs: Slices
 ) -> None:
     slices = [blobs((50, 70 + 9 * n), n) for n in range(5)]
-    together, two_at_once = onnx_small.encode(slices), onnx_small.encode(slices, batch_size=2)
+    handed: dict[int, Embedding] = {}
+    together, two_at_once = onnx_small.encode(slices, keep=handed.__setitem__), onnx_small.encode(slices, batch_size=2)
+    assert [handed[number] for number in range(5)] == together
     assert together[0].features.tobytes() != together[1].features.tobytes()
     for embedding, other, pixels in zip(together, two_at_once, slices, strict=True):
         (alone,) = onnx_small.encode([pixels])
