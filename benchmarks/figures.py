@@ -30,7 +30,7 @@ def main() -> None:
         demo = run_demo(DemoOptions(Path(folder)))
         print(demo_text(demo))
         run = Path(folder) / "segmentation"
-        first = sorted((run / "figures").glob("*.png"))[0]
+        first = min((run / "figures").glob("*.png"), key=lambda path: path.stem)  # before its map of thickness
         assets.mkdir(exist_ok=True)
         shutil.copyfile(first, assets / "knee.png")
         chromium = find_chromium()
