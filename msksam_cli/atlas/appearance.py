@@ -21,9 +21,9 @@ from scipy import ndimage
 from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.evidence import normalised
 from msksam_cli.atlas.placed import WorkingProbabilities, spread_boxed
-from msksam_cli.atlas.resampling import resample
+from msksam_cli.atlas.resampling import blurred, resample
 from msksam_cli.core.atlases import PlacedAtlas
-from msksam_cli.core.boxed import Boxed, bounding_box, quantised
+from msksam_cli.core.boxed import Boxed, bounding_box, grown, quantised
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.tissues import Tissue
@@ -32,7 +32,6 @@ from msksam_cli.core.volume import Volume
 _BACKGROUND = "nothing"
 _CORTICAL_GROUPS = ("bone", "vertebra")
 _RIM_BLUR_MM = 1.5
-_SIGMAS = 4.0
 _LEAST_MEMBERSHIP = 1e-4
 _SURE_SHARE = 0.5
 _COARSE_MM = 2.5
@@ -160,7 +159,7 @@ def _parts(
     spacing_mm = probabilities.work.spacing_mm
 
     def parts_of(tissue: Tissue) -> list[_Part]:
-        prior = _widened(probabilities.on_work(tissue.index), [rules.blur_mm / step for step in spacing_mm])
+        prior = blurred(probabilities.on_work(tissue.index), [rules.blur_mm / step for step in spacing_mm])
         look = tissue.group or tissue.name
         if tissue.group not in _CORTICAL_GROUPS:
             return [_Part(tissue.index, look, spread_boxed(prior, shape))]
@@ -171,24 +170,12 @@ def _parts(
     return list(chain.from_iterable(spread_over_cores(parts_of, tuple(placed.tissues), few_cores())))
 
 
-def _widened(prior: NDArray[np.float32], sigma: Sequence[float]) -> NDArray[np.float32]:
-    """A prior smoothed by a Gaussian of so many voxels along each axis."""
-    box = bounding_box(prior)
-    if box is None:
-        return prior
-    reach = [int(_SIGMAS * one + 0.5) for one in sigma]
-    near = tuple(slice(max(part.start - by, 0), part.stop + by) for part, by in zip(box, reach, strict=True))
-    widened = np.zeros_like(prior)
-    widened[near] = ndimage.gaussian_filter(prior[near], sigma, truncate=_SIGMAS)
-    return widened
-
-
 def _rim(prior: NDArray[np.float32], spacing_mm: tuple[float, float, float], depth_mm: float) -> NDArray[np.float32]:
     """Share 0…1 of a bone's prior that belongs to its rim: 1 outside the surface P = 0.5, 0 well below it."""
     inside = prior > 0.5
     rim = np.ones(prior.shape, dtype=np.float32)
     if box := bounding_box(inside):  # beyond its voxels all is rim
-        near = tuple(slice(max(part.start - 1, 0), part.stop + 1) for part in box)
+        near = grown(box, (1, 1, 1), prior.shape)
         distance_mm = signed_distance_mm(inside[near], spacing_mm)
         rim[near] = np.clip((depth_mm + distance_mm) / _RIM_BLUR_MM + 0.5, 0.0, 1.0)
     return rim

@@ -29,6 +29,7 @@ from msksam_cli.atlas.bone_shift import (
 from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.placed import WorkingProbabilities, spread
 from msksam_cli.atlas.priors import THIN_GROUPS
+from msksam_cli.atlas.resampling import blurred
 from msksam_cli.core.atlases import PlacedAtlas
 from msksam_cli.core.boxed import NOWHERE, Box3D, Boxed
 from msksam_cli.core.cores import few_cores, spread_over_cores
@@ -37,7 +38,6 @@ from msksam_cli.core.tissues import Tissue, TissueTable
 
 ANCHOR_GROUPS = ("bone",)
 _SURFACE = 0.5
-_SIGMAS = 4.0
 _LEAST_ROOM, _LEAST_LEVEL = 0.05, 0.15
 
 Array = NDArray[np.float32]
@@ -131,7 +131,8 @@ def attach_to_bones(
     bones_beside = [anchor for anchor in fits.values() if anchor]
     if not bones_beside:
         return placed
-    edges = _each(bones, lambda index: _edged(bones[index], fine.spacing_mm, rules.edge_mm))
+    smooth = [rules.edge_mm / step for step in fine.spacing_mm]
+    edges = _each(bones, lambda index: blurred(bones[index].astype(np.float32), smooth))
     outside = _Outside(
         _left_by([values[index][box] for index in bones]), _left_by([edges[index][box] for index in bones])
     )
@@ -236,15 +237,6 @@ def _on_grid(mask: Boxed, grid: Grid, fine: Grid) -> NDArray[np.bool_]:
     distance = np.zeros(thinned.shape, dtype=np.float32)  # what is far from the mask is outside, however far
     distance[box] = signed_distance_mm(thinned[box], (step[0], step[1], step[2]))
     return np.asarray(spread(distance, fine.shape) < 0)
-
-
-def _edged(bone: NDArray[np.bool_], spacing_mm: tuple[float, float, float], edge_mm: float) -> Array:
-    """The probability of a found bone, whose edges are known that well."""
-    edged = np.zeros(bone.shape, dtype=np.float32)
-    if box := box_round([bone], spacing_mm, _SIGMAS * edge_mm + max(spacing_mm)):
-        smooth = [edge_mm / step for step in spacing_mm]
-        edged[box] = ndimage.gaussian_filter(bone[box].astype(np.float32), smooth, truncate=_SIGMAS)
-    return edged
 
 
 def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from msksam_cli.atlas.distance import signed_distance_mm
 from msksam_cli.atlas.interpolated import value_and_slope
-from msksam_cli.core.boxed import Box3D
+from msksam_cli.core.boxed import Box3D, bounding_box, grown
 
 LEAST_PROBABILITY = 0.02
 
@@ -172,12 +172,8 @@ def box_round(
 ) -> Box3D | None:
     """The box of all voxels where any of several tissues may be, and a margin; None when there are none."""
     somewhere = np.any([value > LEAST_PROBABILITY for value in values], axis=0) if values else np.zeros((0, 0, 0))
-    if not somewhere.any():
-        return None
-    (box,) = ndimage.find_objects(somewhere.astype(np.uint8))
-    first = [max(0, part.start - round(margin_mm / step)) for part, step in zip(box, spacing_mm, strict=True)]
-    last = [part.stop + round(margin_mm / step) for part, step in zip(box, spacing_mm, strict=True)]
-    return slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2])
+    box = bounding_box(somewhere)
+    return grown(box, [round(margin_mm / step) for step in spacing_mm], somewhere.shape) if box else None
 
 
 def voxels_of(chosen: NDArray[np.bool_]) -> Array:

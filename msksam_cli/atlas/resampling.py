@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from msksam_cli.core.boxed import bounding_box, grown
 from msksam_cli.core.cores import few_cores, spread_over_cores
 from msksam_cli.core.geometry import FloatArray, Grid
 
@@ -18,6 +19,7 @@ Array = NDArray[np.float32]
 _COARSER = 1.25  # steps above which voxels are averaged
 _PARALLEL = 1e-9  # voxels
 _SLABS = 8
+_SIGMAS = 4.0
 
 
 def resample(
@@ -54,6 +56,15 @@ def resample(
         cval=outside,
     )
     return np.asarray(result, dtype=np.float32)
+
+
+def blurred(values: Array, sigma: Sequence[float]) -> Array:
+    """Values (I, J, K) that are 0 nearly everywhere after a Gaussian of so many voxels along each axis."""
+    result = np.zeros_like(values)
+    if box := bounding_box(values):
+        near = grown(box, [int(_SIGMAS * one + 0.5) for one in sigma], values.shape)
+        result[near] = ndimage.gaussian_filter(values[near], sigma, truncate=_SIGMAS)
+    return result
 
 
 def interpolated_along(values: Array, axis: int, places: FloatArray) -> Array:

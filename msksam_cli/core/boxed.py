@@ -106,6 +106,19 @@ def bounding_box(values: NDArray[Any]) -> Box3D | None:
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1), slice(first[2], last[2] + 1)
 
 
+def grown(box: Box3D, margins: Sequence[int], shape: tuple[int, ...]) -> Box3D:
+    """A box with a margin of so many voxels on both sides of each axis, as far as an array of a shape reaches.
+
+    >>> grown((slice(1, 2), slice(5, 7), slice(0, 9)), (2, 1, 0), (10, 7, 9))
+    (slice(0, 4, None), slice(4, 7, None), slice(0, 9, None))
+    """
+    i, j, k = (
+        slice(max(side.start - margin, 0), min(side.stop + margin, size))
+        for side, margin, size in zip(box, margins, shape, strict=True)
+    )
+    return i, j, k
+
+
 def label_boxes(labels: NDArray[np.uint8] | NDArray[np.uint16]) -> dict[int, Box3D]:
     """Label above 0 → slices of the smallest box that holds it, for all that occur in an array (I, J, K)."""
     from scipy import ndimage  # slow to load, and most of core has no use for it

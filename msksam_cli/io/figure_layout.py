@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from msksam_cli.core.boxed import Box3D, grown
 from msksam_cli.core.geometry import Grid
 from msksam_cli.core.prompts import Prompt
 from msksam_cli.core.slicing import plane_axes
 from msksam_cli.core.volume import LabelMap
 from msksam_cli.io.figure_views import View, view_across
 
-Window = tuple[slice, slice, slice]
+Window = Box3D
 
 GAP_PX, LINE_PX = 6, 26
 """Between tiles, and the height of a line of text."""
@@ -202,11 +203,7 @@ def labelled_window(labels: LabelMap) -> Window:
 
 def widened(window: Window, grid: Grid, margin_mm: float) -> Window:
     """A window with a margin on every side, as far as the grid reaches."""
-    shown = []
-    for part, size, spacing_mm in zip(window, grid.shape, grid.spacing_mm, strict=True):
-        margin = round(margin_mm / spacing_mm)
-        shown.append(slice(max(0, part.start - margin), min(size, part.stop + margin)))
-    return shown[0], shown[1], shown[2]
+    return grown(window, [round(margin_mm / spacing_mm) for spacing_mm in grid.spacing_mm], grid.shape)
 
 
 def _richest(labels: LabelMap, axis: int) -> int:

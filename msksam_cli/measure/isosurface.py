@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from msksam_cli.core.boxed import Box3D
+from msksam_cli.core.boxed import Box3D, grown
 from msksam_cli.core.geometry import FloatArray, Grid
 
 LEVEL = 0.5
@@ -58,10 +58,7 @@ class Elements:
 
 def box_around(box: Box3D, shape: tuple[int, int, int], margin: int = MARGIN_VOXELS) -> Box3D:
     """The box enlarged by a margin on every side as far as the array goes."""
-    i, j, k = (
-        slice(max(0, part.start - margin), min(size, part.stop + margin)) for part, size in zip(box, shape, strict=True)
-    )
-    return i, j, k
+    return grown(box, (margin, margin, margin), shape)
 
 
 def smoothed(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
